@@ -1,0 +1,50 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/pxrun/pxrun/inventory"
+)
+
+// Connect gives the connection to a host, dialling it when there is none yet. The caller does not close it.
+type Connect func(ctx context.Context, host string) (transport.Conn, error)
+
+// Owner says who holds a lease.
+type Owner struct {
+	Run        string    `json:"run"`
+	Controller string    `json:"controller"` // user@host of the machine that pxrun runs on
+	PID        int       `json:"pid"`
+	Runbook    string    `json:"runbook"`
+	Since      time.Time `json:"since"`
+}
+
+// Locker keeps two runs off the same hosts. Only runs that change something take it.
+type Locker interface {
+	// Acquire takes the lease on all the hosts or none. It returns a *LockedError when somebody else holds it.
+	// A lease that an earlier process of the same run holds is taken over.
+	Acquire(ctx context.Context, o Owner, cluster *inventory.Cluster, hosts []inventory.Host, c Connect) (Lease, error)
+}
+
+// Lease is held.
+type Lease interface {
+	// Keep renews the lease until ctx ends (then it returns nil) or the lease is lost (then it says how). The engine
+	// runs it beside the work and stops starting changes when it returns an error.
+	Keep(ctx context.Context) error
+	// Release gives the lease back. It is called with a context of its own, also after an interrupt.
+	Release(ctx context.Context) error
+}
+
+// LockedError is a lease that somebody else holds.
+type LockedError struct {
+	Host    string // where the lease was seen
+	Owner   Owner
+	Expires time.Time
+	Look    string // the command to look for oneself
+}
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("%s is locked by run %s of %s (%s) until %s", e.Host, e.Owner.Run, e.Owner.Controller, e.Owner.Runbook, e.Expires.Format(time.RFC3339))
+}

@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/pxrun/pxrun/engine/module"
+)
+
+// Plan is everything that a run would do, and it is the list that apply works off. Planning writes nothing.
+type Plan struct {
+	Format  int       `json:"format"` // 1
+	Created time.Time `json:"created"`
+	Runbook string    `json:"runbook"`
+	Cluster string    `json:"cluster,omitempty"`
+	// Source is a digest of the files, variables and selections that the plan was made from.
+	Source string     `json:"source"`
+	Tasks  []TaskPlan `json:"tasks"`
+}
+
+// TaskPlan is one task of a plan. In a rolling block there is one for each task with all hosts of the block.
+type TaskPlan struct {
+	Step   string `json:"step"`
+	Module string `json:"module"`
+	// Skipped, if set, is why the task will not run: its when, tags, or no hosts.
+	Skipped string `json:"skipped,omitempty"`
+	// Deferred, if set, is why the task cannot be planned yet as a whole.
+	Deferred string     `json:"deferred,omitempty"`
+	Hosts    []HostPlan `json:"hosts,omitempty"`
+}
+
+// HostPlan is one task for one host. For a module of cluster scope there is one, and its changes name their hosts.
+type HostPlan struct {
+	Host     string          `json:"host"`
+	Item     string          `json:"item,omitempty"`
+	Changes  []module.Change `json:"changes,omitempty"`
+	Deferred string          `json:"deferred,omitempty"`
+	Skipped  string          `json:"skipped,omitempty"`
+	// Error is a failed or refused plan; an apply of such a plan does not start.
+	Error   string          `json:"error,omitempty"`
+	Refused module.Refusals `json:"refused,omitempty"`
+	// Unreachable says that the host could not be connected to.
+	Unreachable bool `json:"unreachable,omitempty"`
+}
+
+// Empty reports whether there is nothing to do and nothing unknown.
+func (p *Plan) Empty() bool {
+	for _, t := range p.Tasks {
+		if t.Deferred != "" {
+			return false
+		}
+		for _, h := range t.Hosts {
+			if len(h.Changes) > 0 || h.Deferred != "" || h.Error != "" {
+				return false
+			}
+		}
+	}
+	return true
+}

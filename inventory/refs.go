@@ -1,0 +1,45 @@
+package inventory
+
+import (
+	"fmt"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+// Refs is a list of host names as a module argument. In HCL it is written as a list of names, of node or host objects
+// (cluster.lab.nodes), or one of either.
+type Refs []string
+
+// FromCty reads the forms above. It is what internal/schema calls for fields of this type.
+func (r *Refs) FromCty(v cty.Value) error {
+	*r = nil
+	v, _ = v.Unmark()
+	if v.IsNull() {
+		return nil
+	}
+	if t := v.Type(); t.IsTupleType() || t.IsListType() || t.IsSetType() {
+		for it := v.ElementIterator(); it.Next(); {
+			_, item := it.Element()
+			if err := r.add(item); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return r.add(v)
+}
+
+func (r *Refs) add(v cty.Value) error {
+	v, _ = v.Unmark()
+	switch t := v.Type(); {
+	case v.IsNull():
+		return fmt.Errorf("a host is null")
+	case t == cty.String:
+		*r = append(*r, v.AsString())
+	case t.IsObjectType() && t.HasAttribute("name") && t.AttributeType("name") == cty.String:
+		*r = append(*r, v.GetAttr("name").AsString())
+	default:
+		return fmt.Errorf("a host must be a name or an object such as cluster.lab.pve1, not %s", t.FriendlyName())
+	}
+	return nil
+}

@@ -1,0 +1,62 @@
+// Package machine simulates one Debian host as seen through a shell: a file system, users, processes, systemd units,
+// packages, network addresses, and the ordinary programs. What Proxmox adds (pvecm, pmxcfs, …) is put on it by package
+// lab/pve, which registers programs, mounts trees and hooks units.
+package machine
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/pxrun/pxrun/lab/clock"
+)
+
+// Program is an executable of the simulated machine. It returns the exit status. It runs until it is done or ctx ends.
+type Program func(ctx context.Context, p *Proc) int
+
+// Proc is one running program.
+type Proc struct {
+	Machine        *Machine
+	Argv           []string // Argv[0] is the name it was called by
+	Env            map[string]string
+	Dir            string
+	UID            int // 0 is root
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	TTY            bool
+}
+
+// Unit is a systemd unit. Hooks run with no lock of the machine held.
+type Unit struct {
+	Name        string // "corosync.service"
+	Description string
+	Enabled     bool
+	// OnStart and OnStop are called by systemctl; an error makes the unit failed. nil means it just starts and stops.
+	OnStart, OnStop func(ctx context.Context) error
+}
+
+// Interface is a network interface with its addresses and MTU.
+type Interface struct {
+	Name  string
+	MTU   int
+	Addrs []netip.Prefix
+	Down  bool
+}
+
+// Path is what the network does between two addresses.
+type Path struct {
+	Reachable bool
+	RTT       time.Duration
+	MTU       int
+	Loss      float64
+}
+
+// Network joins machines. It is implemented by package lab.
+type Network interface {
+	// Find returns the machine that owns an address or is called name, and nil if there is none.
+	Find(addressOrName string) *Machine
+	// Path says what happens between two addresses.
+	Path(from, to netip.Addr) Path
+	Clock() clock.Clock
+}

@@ -1,0 +1,15 @@
+// Package modules lists the built-in modules. There is no registration by import: what is not in All does not exist.
+package modules
+
+import (
+	"slices"
+
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/modules/cluster"
+	"github.com/pxrun/pxrun/modules/system"
+)
+
+// All returns every built-in module.
+func All() []module.Module {
+	return slices.Concat(cluster.All(), system.All())
+}
