@@ -1,0 +1,542 @@
+package vfs
+
+import (
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Mem is a file system in memory. It is safe for concurrent use.
+type Mem struct {
+	now func() time.Time
+
+	mu    sync.RWMutex
+	root  *memNode
+	used  int64
+	limit int64 // 0 is no limit
+	ro    bool
+}
+
+// memNode is a file, folder, link or device. Its fields are guarded by the lock of its Mem.
+type memNode struct {
+	mode     fs.FileMode
+	uid, gid int
+	mtime    time.Time
+	target   string
+	data     []byte
+	links    int  // names beyond the first
+	gone     bool // no name is left, only open files
+	shared   bool // data belongs to somebody else too: copy before changing bytes in place
+	children map[string]*memNode
+	generate func() []byte
+	device   func(flag int) (File, error)
+}
+
+// NewMem returns an empty file system whose times come from now.
+func NewMem(now func() time.Time) *Mem {
+	return &Mem{now: now, root: &memNode{mode: fs.ModeDir | 0o755, mtime: now(), children: map[string]*memNode{}}}
+}
+
+// SetLimit bounds the bytes that files may hold together: writing more fails with ENOSPC. 0 is no limit.
+func (m *Mem) SetLimit(bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limit = bytes
+}
+
+// SetReadOnly makes every change fail with EROFS.
+func (m *Mem) SetReadOnly(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ro = on
+}
+
+// Usage tells how many bytes files hold and the limit (0: none).
+func (m *Mem) Usage() (used, limit int64) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.used, m.limit
+}
+
+// Generate puts a file whose content is made anew each time it is opened. Writing to it fails with EACCES.
+func (m *Mem) Generate(path string, mode fs.FileMode, content func() []byte) error {
+	return m.place(path, &memNode{mode: mode.Perm(), generate: content})
+}
+
+// Device puts a character device whose files are made by open.
+func (m *Mem) Device(path string, mode fs.FileMode, open func(flag int) (File, error)) error {
+	return m.place(path, &memNode{mode: mode.Perm() | fs.ModeDevice | fs.ModeCharDevice, device: open})
+}
+
+// Seed puts a file whose content is shared with the caller and never changed in place, making folders as needed.
+func (m *Mem) Seed(path string, mode fs.FileMode, content []byte) error {
+	return m.place(path, &memNode{mode: mode.Perm(), data: content[:len(content):len(content)], shared: true})
+}
+
+func (m *Mem) place(path string, n *memNode) error {
+	n.mtime = m.now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	dir := m.root
+	for part := range strings.SplitSeq(strings.Trim(parent(path), "/"), "/") {
+		if part == "" {
+			continue
+		}
+		next := dir.children[part]
+		if next == nil {
+			next = &memNode{mode: fs.ModeDir | 0o755, mtime: n.mtime, children: map[string]*memNode{}}
+			dir.children[part] = next
+		}
+		if next.children == nil {
+			return fail("create", path, syscall.ENOTDIR)
+		}
+		dir = next
+	}
+	if old := dir.children[base(path)]; old != nil {
+		m.drop(old)
+	}
+	m.used += int64(len(n.data))
+	dir.children[base(path)] = n
+	return nil
+}
+
+func (m *Mem) find(path string) (*memNode, error) {
+	n := m.root
+	for rest := path[1:]; rest != ""; {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		if n.children == nil {
+			return nil, syscall.ENOTDIR
+		}
+		next := n.children[name]
+		if next == nil {
+			return nil, syscall.ENOENT
+		}
+		n = next
+	}
+	return n, nil
+}
+
+func (m *Mem) info(name string, n *memNode) Info {
+	i := Info{Name: name, Mode: n.mode, Size: int64(len(n.data)), ModTime: n.mtime, UID: n.uid, GID: n.gid, Target: n.target}
+	switch {
+	case n.children != nil:
+		i.Size = 4096
+	case n.target != "":
+		i.Size = int64(len(n.target))
+	}
+	return i
+}
+
+// Lstat implements FS.
+func (m *Mem) Lstat(path string) (Info, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	n, err := m.find(path)
+	if err != nil {
+		return Info{}, err
+	}
+	return m.info(base(path), n), nil
+}
+
+// ReadDir implements FS.
+func (m *Mem) ReadDir(path string) ([]Info, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	n, err := m.find(path)
+	if err != nil {
+		return nil, err
+	}
+	if n.children == nil {
+		return nil, syscall.ENOTDIR
+	}
+	list := make([]Info, 0, len(n.children))
+	for name, child := range n.children {
+		list = append(list, m.info(name, child))
+	}
+	slices.SortFunc(list, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// Open implements FS.
+func (m *Mem) Open(path string, flag int, mode fs.FileMode) (File, error) {
+	writes := flag&(os.O_WRONLY|os.O_RDWR) != 0
+	m.mu.Lock()
+	n, err := m.find(path)
+	switch {
+	case err == syscall.ENOENT && flag&os.O_CREATE != 0:
+		n, err = m.add(path, &memNode{mode: mode.Perm()})
+	case err == nil && flag&os.O_CREATE != 0 && flag&os.O_EXCL != 0:
+		err = syscall.EEXIST
+	case err == nil && writes && n.children != nil:
+		err = syscall.EISDIR
+	case err == nil && writes && n.device == nil && m.ro:
+		err = syscall.EROFS
+	case err == nil && writes && n.generate != nil:
+		err = syscall.EACCES
+	}
+	if err == nil && writes && flag&os.O_TRUNC != 0 && n.device == nil {
+		if !n.gone {
+			m.used -= int64(len(n.data))
+		}
+		n.data, n.shared, n.mtime = nil, false, m.now()
+	}
+	m.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case n.device != nil:
+		return n.device(flag)
+	case n.generate != nil:
+		return &staticFile{name: base(path), mode: n.mode, mtime: n.mtime, data: n.generate()}, nil
+	}
+	return &memFile{fs: m, node: n, name: base(path), flag: flag}, nil
+}
+
+// add puts a new node into its folder. The lock is held.
+func (m *Mem) add(path string, n *memNode) (*memNode, error) {
+	if m.ro {
+		return nil, syscall.EROFS
+	}
+	if m.limit > 0 && m.used >= m.limit {
+		return nil, syscall.ENOSPC
+	}
+	dir, err := m.find(parent(path))
+	if err != nil {
+		return nil, err
+	}
+	if dir.children == nil {
+		return nil, syscall.ENOTDIR
+	}
+	if dir.children[base(path)] != nil {
+		return nil, syscall.EEXIST
+	}
+	n.mtime = m.now()
+	dir.mtime = n.mtime
+	dir.children[base(path)] = n
+	return n, nil
+}
+
+// Mkdir implements FS.
+func (m *Mem) Mkdir(path string, mode fs.FileMode) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, err := m.add(path, &memNode{mode: fs.ModeDir | mode&(fs.ModePerm|fs.ModeSticky|fs.ModeSetgid|fs.ModeSetuid), children: map[string]*memNode{}})
+	return err
+}
+
+// Symlink implements FS.
+func (m *Mem) Symlink(target, path string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, err := m.add(path, &memNode{mode: fs.ModeSymlink | 0o777, target: target})
+	return err
+}
+
+// Link implements FS.
+func (m *Mem) Link(from, to string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.find(from)
+	if err != nil {
+		return err
+	}
+	if n.children != nil {
+		return syscall.EPERM
+	}
+	mtime := n.mtime
+	if _, err = m.add(to, n); err == nil {
+		n.mtime = mtime
+		n.links++
+	}
+	return err
+}
+
+// Remove implements FS.
+func (m *Mem) Remove(path string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.find(path)
+	switch {
+	case err != nil:
+		return err
+	case m.ro:
+		return syscall.EROFS
+	case path == "/":
+		return syscall.EBUSY
+	case len(n.children) > 0:
+		return syscall.ENOTEMPTY
+	}
+	dir, err := m.find(parent(path))
+	if err != nil {
+		return err
+	}
+	delete(dir.children, base(path))
+	dir.mtime = m.now()
+	m.drop(n)
+	return nil
+}
+
+// drop takes one name off a node. The lock is held.
+func (m *Mem) drop(n *memNode) {
+	if n.links > 0 {
+		n.links--
+		return
+	}
+	n.gone = true
+	m.used -= int64(len(n.data))
+}
+
+// Rename implements FS.
+func (m *Mem) Rename(from, to string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.find(from)
+	if err != nil {
+		return err
+	}
+	src, err := m.find(parent(from))
+	if err != nil {
+		return err
+	}
+	dst, err := m.find(parent(to))
+	if err != nil {
+		return err
+	}
+	old := dst.children[base(to)]
+	switch {
+	case m.ro:
+		return syscall.EROFS
+	case from == "/" || to == "/":
+		return syscall.EBUSY
+	case dst.children == nil:
+		return syscall.ENOTDIR
+	case old == n:
+		return nil
+	case strings.HasPrefix(to, from+"/"):
+		return syscall.EINVAL
+	case old != nil && old.children != nil && n.children == nil:
+		return syscall.EISDIR
+	case old != nil && old.children == nil && n.children != nil:
+		return syscall.ENOTDIR
+	case old != nil && len(old.children) > 0:
+		return syscall.ENOTEMPTY
+	}
+	if old != nil {
+		m.drop(old)
+	}
+	delete(src.children, base(from))
+	dst.children[base(to)] = n
+	src.mtime = m.now()
+	dst.mtime = src.mtime
+	return nil
+}
+
+func (m *Mem) change(path string, do func(*memNode)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.find(path)
+	if err != nil {
+		return err
+	}
+	if m.ro {
+		return syscall.EROFS
+	}
+	do(n)
+	return nil
+}
+
+// Chmod implements FS.
+func (m *Mem) Chmod(path string, mode fs.FileMode) error {
+	const bits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+	return m.change(path, func(n *memNode) { n.mode = n.mode&^bits | mode&bits })
+}
+
+// Chown implements FS.
+func (m *Mem) Chown(path string, uid, gid int) error {
+	return m.change(path, func(n *memNode) { n.uid, n.gid = uid, gid })
+}
+
+// Chtimes implements FS.
+func (m *Mem) Chtimes(path string, _, mtime time.Time) error {
+	return m.change(path, func(n *memNode) { n.mtime = mtime })
+}
+
+// memFile is an open file of a Mem.
+type memFile struct {
+	fs   *Mem
+	node *memNode
+	name string
+	flag int
+	pos  int64 // guarded by fs.mu
+}
+
+func (f *memFile) Stat() (Info, error) {
+	f.fs.mu.RLock()
+	defer f.fs.mu.RUnlock()
+	return f.fs.info(f.name, f.node), nil
+}
+
+func (f *memFile) Close() error { return nil }
+
+func (f *memFile) Read(p []byte) (int, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	n, err := f.readAt(p, f.pos)
+	f.pos += int64(n)
+	return n, err
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *memFile) ReadAt(p []byte, offset int64) (int, error) {
+	f.fs.mu.RLock()
+	defer f.fs.mu.RUnlock()
+	n, err := f.readAt(p, offset)
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (f *memFile) readAt(p []byte, offset int64) (int, error) {
+	if f.flag&os.O_WRONLY != 0 {
+		return 0, syscall.EBADF
+	}
+	if f.node.children != nil {
+		return 0, syscall.EISDIR
+	}
+	if offset < 0 {
+		return 0, syscall.EINVAL
+	}
+	if offset >= int64(len(f.node.data)) {
+		return 0, io.EOF
+	}
+	return copy(p, f.node.data[offset:]), nil
+}
+
+func (f *memFile) Write(p []byte) (int, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if f.flag&os.O_APPEND != 0 {
+		f.pos = int64(len(f.node.data))
+	}
+	n, err := f.writeAt(p, f.pos)
+	f.pos += int64(n)
+	return n, err
+}
+
+// WriteAt implements io.WriterAt.
+func (f *memFile) WriteAt(p []byte, offset int64) (int, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	return f.writeAt(p, offset)
+}
+
+// writeAt writes what still fits: a full file system takes a part and then says ENOSPC, as a real one does.
+func (f *memFile) writeAt(p []byte, offset int64) (int, error) {
+	if f.flag&(os.O_WRONLY|os.O_RDWR) == 0 {
+		return 0, syscall.EBADF
+	}
+	if offset < 0 {
+		return 0, syscall.EINVAL
+	}
+	var full error
+	end := offset + int64(len(p))
+	if grow := end - int64(len(f.node.data)); f.fs.limit > 0 && grow > 0 && f.fs.used+grow > f.fs.limit {
+		fits := max(0, int64(len(p))-(f.fs.used+grow-f.fs.limit))
+		p, end, full = p[:fits], offset+fits, syscall.ENOSPC
+		if fits == 0 {
+			return 0, full
+		}
+	}
+	f.resize(max(end, int64(len(f.node.data))))
+	copy(f.node.data[offset:], p)
+	f.node.mtime = f.fs.now()
+	return len(p), full
+}
+
+// resize makes the content a given length, its bytes our own. The lock is held.
+func (f *memFile) resize(size int64) {
+	n := f.node
+	have := int64(len(n.data))
+	if n.shared {
+		n.data, n.shared = slices.Clone(n.data), false
+	}
+	if !n.gone {
+		f.fs.used += size - have
+	}
+	if size <= have {
+		n.data = n.data[:size:size]
+		return
+	}
+	n.data = slices.Grow(n.data, int(size-have))[:size]
+	clear(n.data[have:])
+}
+
+// Truncate implements Truncater.
+func (f *memFile) Truncate(size int64) error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	switch {
+	case size < 0 || f.flag&(os.O_WRONLY|os.O_RDWR) == 0:
+		return syscall.EINVAL
+	case f.fs.limit > 0 && f.fs.used+size-int64(len(f.node.data)) > f.fs.limit:
+		return syscall.ENOSPC
+	}
+	f.resize(size)
+	f.node.mtime = f.fs.now()
+	return nil
+}
+
+// Seek implements io.Seeker.
+func (f *memFile) Seek(offset int64, whence int) (int64, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	switch whence {
+	case io.SeekCurrent:
+		offset += f.pos
+	case io.SeekEnd:
+		offset += int64(len(f.node.data))
+	}
+	if offset < 0 {
+		return 0, syscall.EINVAL
+	}
+	f.pos = offset
+	return offset, nil
+}
+
+// staticFile is an open generated file: what it showed when it was opened.
+type staticFile struct {
+	name  string
+	mode  fs.FileMode
+	mtime time.Time
+	data  []byte
+	pos   int
+}
+
+// NewStaticFile returns an open read-only file with a content. File systems that generate their files use it.
+func NewStaticFile(name string, mode fs.FileMode, mtime time.Time, content []byte) File {
+	return &staticFile{name: name, mode: mode, mtime: mtime, data: content}
+}
+
+func (f *staticFile) Stat() (Info, error) {
+	return Info{Name: f.name, Mode: f.mode, ModTime: f.mtime}, nil
+}
+
+func (f *staticFile) Read(p []byte) (int, error) {
+	if f.pos >= len(f.data) {
+		return 0, io.EOF
+	}
+	n := copy(p, f.data[f.pos:])
+	f.pos += n
+	return n, nil
+}
+
+func (f *staticFile) Write([]byte) (int, error) { return 0, syscall.EBADF }
+func (f *staticFile) Close() error              { return nil }
