@@ -23,8 +23,8 @@ type Event struct {
 // Body is what happened. Kind is the "type" of the JSON form, into which the fields of the body are merged.
 type Body interface{ Kind() string }
 
-// Sink receives events in order. Handle is called by one goroutine at a time. The journal's Handle returns only when
-// the event is on disk; sinks for people may merge or drop output lines, never anything else.
+// Sink receives events in order. Handle is called by one goroutine at a time. A sink that keeps what a later run must
+// find is a Syncer too; sinks for people may merge or drop output lines, never anything else.
 type Sink interface {
 	Handle(ctx context.Context, e Event) error
 	Close() error
@@ -85,6 +85,10 @@ type (
 		Stream string `json:"stream"` // stdout, stderr
 		Line   string `json:"line"`
 	}
+	// Dropped counts output lines of a host that were left out because whoever reads them was too slow.
+	Dropped struct {
+		Lines int `json:"lines"`
+	}
 	// CommandRan is one remote command with its cost, for very verbose output and the host's log.
 	CommandRan struct {
 		Command  string        `json:"command"`
@@ -108,7 +112,9 @@ type (
 	}
 	// UndoDone is a temporary change taken back, or the failure to do so.
 	UndoDone struct {
-		ID    string `json:"id"`
+		ID string `json:"id"`
+		// Of is the run that registered it, if it was another one.
+		Of    string `json:"of,omitempty"`
 		Error string `json:"error,omitempty"`
 	}
 	// Interrupted is the first (1) or second (2) interrupt.
@@ -133,6 +139,7 @@ func (ChangeDone) Kind() string     { return "change_done" }
 func (HostDone) Kind() string       { return "host_done" }
 func (StepDone) Kind() string       { return "step_done" }
 func (Output) Kind() string         { return "output" }
+func (Dropped) Kind() string        { return "dropped" }
 func (CommandRan) Kind() string     { return "command_ran" }
 func (Note) Kind() string           { return "note" }
 func (Warning) Kind() string        { return "warning" }

@@ -80,23 +80,27 @@ type Probe struct {
 // Change is one thing that will be made different.
 type Change struct {
 	// ID is stable over plans and unique within a task: "pve3/join".
-	ID string
+	ID string `json:"id"`
 	// Host is where it happens.
-	Host    string
-	Summary string // "join pve3 to cluster lab"
-	Action  Action
-	Risk    Risk
+	Host    string `json:"host"`
+	Summary string `json:"summary"` // "join pve3 to cluster lab"
+	Action  Action `json:"action"`
+	Risk    Risk   `json:"risk,omitempty"`
 	// Before and After are what is shown, JSON-able, with secrets already masked. Texts that span lines are shown as a
 	// diff.
-	Before, After any
+	Before any `json:"before,omitempty"`
+	After  any `json:"after,omitempty"`
 	// Predicted is why this change is a forecast: it rests on changes of earlier tasks that are not made yet. It is
 	// planned anew when they are.
-	Predicted string
+	Predicted string `json:"predicted,omitempty"`
 	// Imperative marks a change that no read can prove done, such as a bare command. The engine does not expect it to
 	// vanish from the next plan.
-	Imperative bool
+	Imperative bool `json:"imperative,omitempty"`
 	// Undo, if set, is registered in the journal before Apply is called: the change is temporary.
-	Undo *Undo
+	Undo *Undo `json:"undo,omitempty"`
+	// Undoes names temporary changes, by their IDs, that this one takes back for good ("pve3/maintenance"). Once it is
+	// made and proved, their registered undos on the same host are crossed off the journal.
+	Undoes []string `json:"undoes,omitempty"`
 	// Apply makes the change and waits until it can be seen.
 	Apply func(ctx context.Context, t Target) error `json:"-"`
 }
@@ -105,7 +109,8 @@ type Change struct {
 type Undo struct {
 	Host    string
 	Summary string // "leave maintenance mode on pve3"
-	// Command makes it undone; it must be safe to run twice. Only Argv, Script, Stdin and Timeout are kept.
+	// Command makes it undone; it must be safe to run twice and hold no secret. Only Argv, Script, Stdin and Timeout are
+	// kept.
 	Command transport.Command
 }
 

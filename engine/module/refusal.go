@@ -5,13 +5,13 @@ import "strings"
 // Refusal is a gate's no: going on would not be safe, or cannot be proved to be. It has an exit code of its own. A
 // state that could not be read is a refusal too: unknown counts as closed.
 type Refusal struct {
-	Host string
-	Gate string // what is being guarded: "join pve3"
-	Saw  string // what was observed
-	Want string // what must hold
-	Look string // the command to look for oneself
+	Host string `json:"host,omitempty"`
+	Gate string `json:"gate"`           // what is being guarded: "join pve3"
+	Saw  string `json:"saw,omitempty"`  // what was observed
+	Want string `json:"want,omitempty"` // what must hold
+	Look string `json:"look,omitempty"` // the command to look for oneself
 	// Override is how to go on regardless, or why there is no way.
-	Override string
+	Override string `json:"override,omitempty"`
 }
 
 func (r *Refusal) Error() string {

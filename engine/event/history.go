@@ -1,0 +1,103 @@
+package event
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/pxrun/pxrun/engine/module"
+)
+
+// Pending is a temporary change that was registered and is not known to be taken back.
+type Pending struct {
+	Run   string      `json:"run"`
+	Step  string      `json:"step,omitempty"`
+	ID    string      `json:"id"`
+	Since time.Time   `json:"since"`
+	Undo  module.Undo `json:"undo"`
+}
+
+// Unfinished is a change that was about to be made when the process ended: whether it was is not known.
+type Unfinished struct {
+	Step   string        `json:"step,omitempty"`
+	Since  time.Time     `json:"since"`
+	Change module.Change `json:"change"`
+}
+
+// History is what the events of one run say about it. It tells about the run; about the cluster only the cluster does.
+type History struct {
+	Run      string
+	Started  time.Time
+	Last     time.Time // of the newest event
+	Runbook  string
+	Hosts    []string
+	Tasks    int
+	Step     string // where the run was last
+	Changes  int    // changes made without an error
+	Unknown  []Unfinished
+	Pending  []Pending
+	Undone   []Undone // of other runs
+	Ended    bool
+	Status   Status
+	Summary  Summary
+	Duration time.Duration
+}
+
+// Undone is a temporary change of another run that this one took back.
+type Undone struct{ Run, Host, ID string }
+
+type changeKey struct{ step, host, id string }
+
+type undoKey struct{ host, id string }
+
+// Fold reads the events of one run in their order. A run that was resumed has its attempts one after the other.
+func Fold(events []Event) History {
+	var h History
+	open := map[changeKey]Unfinished{}
+	pending := map[undoKey]Pending{}
+	for _, e := range events {
+		h.Run, h.Last = cmp.Or(e.Run, h.Run), e.Time
+		h.Step = cmp.Or(e.Step, h.Step)
+		switch b := e.Body.(type) {
+		case RunStarted:
+			if h.Started.IsZero() {
+				h.Started = e.Time
+			}
+			h.Runbook, h.Hosts, h.Tasks = b.Runbook, b.Hosts, b.Tasks
+			h.Ended, h.Status = false, ""
+			clear(open) // the attempt before this one was told about when it was resumed
+		case ChangeStarted:
+			open[changeKey{e.Step, e.Host, b.Change.ID}] = Unfinished{Step: e.Step, Since: e.Time, Change: b.Change}
+		case ChangeDone:
+			delete(open, changeKey{e.Step, e.Host, b.ID})
+			if b.Error == "" {
+				h.Changes++
+			}
+		case UndoRegistered:
+			pending[undoKey{e.Host, b.ID}] = Pending{Run: e.Run, Step: e.Step, ID: b.ID, Since: e.Time, Undo: b.Undo}
+		case UndoDone:
+			switch {
+			case b.Error != "":
+			case b.Of != "" && b.Of != e.Run:
+				h.Undone = append(h.Undone, Undone{b.Of, e.Host, b.ID})
+			default:
+				delete(pending, undoKey{e.Host, b.ID})
+			}
+		case RunDone:
+			h.Ended, h.Status, h.Summary, h.Duration = true, b.Status, b.Summary, b.Duration
+		}
+	}
+	for _, u := range open {
+		h.Unknown = append(h.Unknown, u)
+	}
+	for _, p := range pending {
+		h.Pending = append(h.Pending, p)
+	}
+	slices.SortFunc(h.Unknown, func(a, b Unfinished) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Change.Host, b.Change.Host), cmp.Compare(a.Change.ID, b.Change.ID))
+	})
+	slices.SortFunc(h.Pending, func(a, b Pending) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Undo.Host, b.Undo.Host), cmp.Compare(a.ID, b.ID))
+	})
+	return h
+}
