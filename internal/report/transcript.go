@@ -1,0 +1,161 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pxrun/pxrun/engine/event"
+)
+
+// transcript turns events into the lines that stay on a terminal: one paragraph for each task that ended.
+type transcript struct {
+	Options
+	*tracker
+}
+
+// lines returns what is to be written for an event that the tracker has seen, each line without its end.
+func (t transcript) lines(e event.Event, s *stepState) []string {
+	switch b := e.Body.(type) {
+	case event.RunStarted:
+		return t.opening(b)
+	case event.HostConnected:
+		return t.connection(e, b)
+	case event.StepDone:
+		if s == nil || s.planning {
+			return nil
+		}
+		return t.ended(s, b)
+	case event.Warning:
+		return t.remark(e, caution, b.Text)
+	case event.Note:
+		if t.Level >= Verbose {
+			return t.remark(e, dim, b.Text)
+		}
+	case event.Output:
+		if t.Level >= Verbose {
+			return []string{t.paint(dim, pad(e.Host, 8)+" "+t.pick("│", "|")) + " " + t.fit(Clean(b.Line), t.Width-12)}
+		}
+	case event.Dropped:
+		if t.Level >= Verbose {
+			return t.remark(e, dim, Count(b.Lines, "line")+" of output left out here; the log file has them")
+		}
+	case event.CommandRan:
+		if t.Level >= Trace {
+			return []string{t.paint(dim, t.command(e, b))}
+		}
+	case event.UndoDone:
+		return t.undone(e, b)
+	case event.Interrupted:
+		if b.Count == 1 {
+			return t.remark(e, caution, "Interrupted: finishing what is under way, then stopping. Interrupt again to stop now.")
+		}
+		return t.remark(e, bad, "Interrupted again: stopping now.")
+	case event.RunDone:
+		return t.summary(b)
+	}
+	return nil
+}
+
+func (t transcript) opening(b event.RunStarted) []string {
+	if b.Command == "plan" {
+		return nil
+	}
+	text := t.paint(strong, strings.ToUpper(b.Command[:1])+b.Command[1:]+" "+b.Runbook)
+	if b.Cluster != "" {
+		text += " on cluster " + b.Cluster
+	}
+	return []string{text + t.paint(dim, fmt.Sprintf(" (%s, %s)", Count(len(b.Hosts), "host"), Count(b.Tasks, "task"))), ""}
+}
+
+func (t transcript) connection(e event.Event, b event.HostConnected) []string {
+	if b.Error != "" || t.Level < Trace {
+		return nil
+	}
+	return []string{t.paint(dim, fmt.Sprintf("%s connected to %s in %s", pad(e.Host, 8), b.Address, Duration(b.Duration)))}
+}
+
+func (t transcript) command(e event.Event, b event.CommandRan) string {
+	mark := "$"
+	if b.Mutates {
+		mark = "#"
+	}
+	end := Duration(b.Duration)
+	if b.Cached {
+		end = "read ahead"
+	}
+	if b.Exit != 0 {
+		end = fmt.Sprintf("exit %d, %s", b.Exit, end)
+	}
+	end = " (" + end + ")"
+	text := Clean(strings.ReplaceAll(b.Command, "\n", "; "))
+	return fmt.Sprintf("%s %s %s", pad(e.Host, 8), mark, t.fit(text, t.Width-12-len(end))) + end
+}
+
+func (t transcript) remark(e event.Event, r role, text string) []string {
+	if e.Host != "" {
+		text = e.Host + ": " + text
+	}
+	lines := wrap(Clean(text), t.Width-4)
+	for i, line := range lines {
+		mark := " "
+		if i == 0 {
+			mark = t.paint(r, "!")
+			if r == dim {
+				mark = t.paint(dim, t.pick("·", "-"))
+			}
+		}
+		lines[i] = mark + " " + line
+	}
+	return lines
+}
+
+func (t transcript) undone(e event.Event, b event.UndoDone) []string {
+	if b.Error == "" {
+		return t.remark(e, dim, "taken back: "+b.ID)
+	}
+	return t.remark(e, bad, "could not be taken back: "+b.ID+": "+b.Error)
+}
+
+// ended is the paragraph of a task: how it ended, what was changed, what went wrong.
+func (t transcript) ended(s *stepState, b event.StepDone) []string {
+	name := s.module + " " + t.paint(strong, stepName(s.path, t.start.Runbook))
+	line := fmt.Sprintf("%s %s  %s", t.statusSymbol(b.Status), pad(name, 32), t.outcome(s, b))
+	lines := []string{line + t.paint(dim, "  "+Duration(b.Duration))}
+	for _, g := range groupChanges(s.made) {
+		mark, r := symbol(g.Change)
+		lines = append(lines, fmt.Sprintf("    %s %s  %s", t.paint(r, mark), hostList(g.hosts, 4), t.fit(Clean(g.Summary), t.Width-10-len(hostList(g.hosts, 4)))))
+	}
+	if len(s.problems) > 0 {
+		text := strings.TrimSuffix(t.Problems(s.problems), "\n")
+		for line := range strings.SplitSeq(text, "\n") {
+			lines = append(lines, "    "+line)
+		}
+	}
+	return lines
+}
+
+func (t transcript) outcome(s *stepState, b event.StepDone) string {
+	if len(s.outcome) == 0 {
+		text := statusWord(b.Status)
+		if s.reason != "" {
+			text += ": " + Clean(s.reason)
+		}
+		return t.paint(statusRole(b.Status), text)
+	}
+	var parts []string
+	for _, status := range s.outcomes() {
+		text := statusWord(status)
+		if len(s.hosts) > 1 {
+			text = fmt.Sprintf("%d %s", s.outcome[status], text)
+		}
+		parts = append(parts, t.paint(statusRole(status), text))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// since shows for how long something has been going on: 0:07, 12:34.
+func since(began, now time.Time) string {
+	d := max(now.Sub(began), 0)
+	return fmt.Sprintf("%d:%02d", int(d.Minutes()), int(d.Seconds())%60)
+}
