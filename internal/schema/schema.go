@@ -10,38 +10,135 @@
 //	oneof:"a b c"         the accepted words
 //	min:"1" max:"32"      bounds of numbers, lengths of lists and strings, durations
 //	example:"…"           shown in the docs
+//	literal:"ok"          a secret.String may be written into the files after all
 //
 // Field types: string, bool, int, float64, time.Duration (written "2m"), netip.Addr, netip.Prefix, fs.FileMode (written
-// "0644"), secret.String, slices and maps of these, cty.Value (anything), and types with FromCty(cty.Value) error.
-// A struct may have Validate() error; errors made with At point at an attribute.
+// "0644"), Path (a local file), secret.String, secret.Text, slices and maps of these, structs (written as objects),
+// pointers to these where "not set" matters, cty.Value (anything), and types with FromCty(cty.Value) error.
+// A struct may have Validate() error; errors made with At point at an attribute. Embedded structs are merged.
+//
+// Values that carry secret.Mark are accepted only by secret.String, secret.Text and cty.Value fields: anything else
+// would be shown, or end in an argument list.
 package schema
 
 import (
+	"fmt"
+	"reflect"
+
 	"github.com/hashicorp/hcl/v2/hcldec"
-	"github.com/zclconf/go-cty/cty"
 )
 
-// Body is the schema of one struct.
-type Body struct{}
+// Body is the schema of one struct. It does not change once made and is safe for concurrent use.
+type Body struct {
+	typ    reflect.Type
+	fields []*Field
+	spec   hcldec.ObjectSpec
+}
 
 // For reads the tags of A. It panics on a wrong declaration: that is a mistake of the programmer, which the registry
 // test finds.
-func For[A any]() *Body { return &Body{} }
+func For[A any]() *Body { return bodyOf(reflect.TypeFor[A](), nil) }
 
-// Spec is what hcldec reads a block's body with.
-func (b *Body) Spec() hcldec.Spec { return nil }
-
-// Decode fills the struct that into points to from a value that Spec gave, applies defaults and validates. Unknown
-// values must have been dealt with before. It returns every problem, each with the path of its attribute.
-func (b *Body) Decode(v cty.Value, into any) []*Error { return nil }
-
-// Encode makes an object value of a struct, for a module's outputs.
-func (b *Body) Encode(v any) cty.Value { return cty.NilVal }
-
-// Error is a problem with one attribute.
-type Error struct {
-	Path            cty.Path
-	Summary, Detail string
+func bodyOf(t reflect.Type, outer []reflect.Type) *Body {
+	if t.Kind() != reflect.Struct {
+		panic(fmt.Sprintf("schema: %s is not a struct", t))
+	}
+	for _, o := range outer {
+		if o == t {
+			panic(fmt.Sprintf("schema: %s contains itself", t))
+		}
+	}
+	b := &Body{typ: t}
+	b.collect(t, nil, append(outer[:len(outer):len(outer)], t))
+	b.spec = hcldec.ObjectSpec{}
+	for _, f := range b.fields {
+		if _, twice := b.spec[f.Name]; twice {
+			panic(fmt.Sprintf("schema: %s declares %q twice", t, f.Name))
+		}
+		b.spec[f.Name] = f.spec(b.labelIndex(f))
+	}
+	return b
 }
 
-func (e *Error) Error() string { return e.Summary + ": " + e.Detail }
+// collect gathers the fields of a struct and, in their place, those of the structs embedded in it.
+func (b *Body) collect(t reflect.Type, index []int, outer []reflect.Type) {
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		at := append(index[:len(index):len(index)], i)
+		tag, tagged := sf.Tag.Lookup("hcl")
+		switch {
+		case tag == "-":
+		case sf.Anonymous && !tagged && sf.Type.Kind() == reflect.Struct:
+			b.collect(sf.Type, at, outer)
+		case !sf.IsExported():
+			panic(fmt.Sprintf("schema: field %s of %s is not exported", sf.Name, t))
+		default:
+			b.fields = append(b.fields, newField(t, sf, at, outer))
+		}
+	}
+}
+
+func (b *Body) labelIndex(f *Field) int {
+	n := 0
+	for _, other := range b.fields {
+		if other == f {
+			break
+		}
+		if other.Label {
+			n++
+		}
+	}
+	return n
+}
+
+// Spec is what hcldec reads a block's body with. Attributes keep whatever type was written: Decode converts them.
+// Labels of the outermost block are not part of it, since hcldec sees only its body.
+func (b *Body) Spec() hcldec.Spec {
+	top := hcldec.ObjectSpec{}
+	for name, s := range b.spec {
+		if _, label := s.(*hcldec.BlockLabelSpec); !label {
+			top[name] = s
+		}
+	}
+	return top
+}
+
+// Fields lists attributes and labels in the order of their declaration.
+func (b *Body) Fields() []*Field {
+	var fields []*Field
+	for _, f := range b.fields {
+		if !f.Block {
+			fields = append(fields, f)
+		}
+	}
+	return fields
+}
+
+// Blocks lists the nested blocks in the order of their declaration.
+func (b *Body) Blocks() []*Field {
+	var blocks []*Field
+	for _, f := range b.fields {
+		if f.Block {
+			blocks = append(blocks, f)
+		}
+	}
+	return blocks
+}
+
+// Field returns the attribute, label or block of a name.
+func (b *Body) Field(name string) (*Field, bool) {
+	for _, f := range b.fields {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return nil, false
+}
+
+func (b *Body) names() []string {
+	names := make([]string, len(b.fields))
+	for i, f := range b.fields {
+		names[i] = f.Name
+	}
+	return names
+}
