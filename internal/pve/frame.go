@@ -1,0 +1,85 @@
+package pve
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A snapshot script prints each of its reads between marker lines, so that many answers fit in one round trip:
+//
+//	@@<nonce> begin
+//	@@<nonce> <name of the read>
+//	…its output, standard error included…
+//	@@<nonce> rc <exit status>
+//	@@<nonce> end
+//
+// The node makes the nonce up from its kernel's random source when the script starts: what a file contains cannot
+// look like a marker, and the script itself is the same text each time, which lets its answer be fetched beforehand.
+
+// frameHead starts a snapshot script: it defines c NAME SECONDS COMMAND…, which makes one read.
+const frameHead = `N=$(cat /proc/sys/kernel/random/uuid 2>/dev/null)
+[ -n "$N" ] || N=$$-$(date +%s%N)
+LC_ALL=C; export LC_ALL
+c() { k=$1; t=$2; shift 2; printf '@@%s %s\n' "$N" "$k"; timeout -k 2 "$t" "$@" 2>&1 </dev/null; printf '\n@@%s rc %s\n' "$N" "$?"; }
+printf '@@%s begin\n' "$N"
+`
+
+// frameTail ends a snapshot script. Without its line the output is known to be cut.
+const frameTail = `printf '@@%s end\n' "$N"
+exit 0
+`
+
+// frame is the answer to one read.
+type frame struct {
+	text []byte
+	rc   int
+}
+
+// hung reports whether the read was ended by its time limit: a process that waits for a wedged pmxcfs, mostly.
+func (f frame) hung() bool { return f.rc == 124 || f.rc == 137 }
+
+// parseFrames takes the output of a snapshot script apart. It returns what could be read even when the output is cut
+// or disturbed, with an error that says so.
+func parseFrames(out []byte) (map[string]frame, error) {
+	frames := map[string]frame{}
+	marker, body, err := frameStart(out)
+	if err != nil {
+		return frames, err
+	}
+	for {
+		line, rest, _ := bytes.Cut(body, []byte("\n"))
+		name, isMarker := strings.CutPrefix(string(line), marker)
+		if !isMarker {
+			return frames, fmt.Errorf("snapshot is cut or disturbed at %q", firstLine(line))
+		}
+		if name == "end" {
+			return frames, nil
+		}
+		text, after, found := bytes.Cut(rest, []byte("\n"+marker+"rc "))
+		if !found {
+			return frames, fmt.Errorf("snapshot is cut in %q", name)
+		}
+		status, next, found := bytes.Cut(after, []byte("\n"))
+		rc, convErr := strconv.Atoi(string(status))
+		if !found || convErr != nil {
+			return frames, fmt.Errorf("snapshot is cut after %q", name)
+		}
+		frames[name] = frame{text: text, rc: rc}
+		body = next
+	}
+}
+
+// frameStart finds the first marker, which names the nonce. Lines before it are noise of a login script.
+func frameStart(out []byte) (marker string, body []byte, err error) {
+	for rest := out; len(rest) > 0; {
+		var line []byte
+		line, rest, _ = bytes.Cut(rest, []byte("\n"))
+		nonce, ok := bytes.CutSuffix(line, []byte(" begin"))
+		if ok && bytes.HasPrefix(nonce, []byte("@@")) && len(nonce) > 2 {
+			return string(nonce) + " ", rest, nil
+		}
+	}
+	return "", nil, fmt.Errorf("no snapshot in %q", firstLine(out))
+}

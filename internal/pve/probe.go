@@ -1,0 +1,94 @@
+package pve
+
+import (
+	"strings"
+	"time"
+
+	"github.com/pxrun/pxrun/internal/transport"
+)
+
+// Options choose how much of a node is read.
+type Options struct {
+	// Brief leaves out what does not change while a cluster forms: packages, hardware, addresses, keys. For polling.
+	Brief bool
+}
+
+// read is one line of a snapshot script: a name, a time limit and the command.
+type read struct {
+	name    string
+	command string // "5 cat /etc/pve/.members"
+	brief   bool   // also read while polling
+	facts   bool   // also read for self.facts
+}
+
+// reads is everything that a snapshot holds. All are single files or programs in C, no interpreter is started: the
+// whole costs a node less than one call of pvesh. Each has a limit of its own, since any access to a wedged pmxcfs
+// hangs for good.
+var reads = []read{
+	{"id", `2 sh -c 'echo "uid $(id -u)"; echo "hostname $(hostname)"; echo "kernel $(uname -r)"; echo "arch $(uname -m)"; echo "cpus $(nproc)"; echo "time $(date +%s.%N)"; echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"; echo "machine_id $(cat /etc/machine-id)"'`, true, true},
+	{"fqdn", `3 hostname -f`, false, true},
+	{"os", `2 cat /etc/os-release`, false, true},
+	{"mem", `2 grep -E '^(MemTotal|MemAvailable):' /proc/meminfo`, false, true},
+	{"addr", `3 ip -j addr`, false, true},
+	{"resolve", `5 sh -c 'getent ahosts "$(hostname)"'`, false, false},
+	{"pmxcfs", `5 sh -c 'readlink /etc/pve/local; stat -c %a /etc/pve/local'`, true, false},
+	{"members", `5 cat /etc/pve/.members`, true, false},
+	{"guests", `5 cat /etc/pve/.vmlist`, false, false},
+	{"conf", `5 cat /etc/pve/corosync.conf`, true, true},
+	{"certs", `5 sh -c 'for f in /etc/pve/nodes/*/pve-ssl.pem; do if [ -s "$f" ]; then echo "$f"; fi; done'`, true, false},
+	{"qdevice_note", `5 cat ` + QDeviceNote, false, false},
+	{"localconf", `2 cat /etc/corosync/corosync.conf`, true, false},
+	{"here", `2 sh -c 'for f in /etc/corosync/authkey /var/lib/pve-cluster/config.db /etc/corosync/qdevice/net/nssdb /root/.ssh/id_rsa.pub /etc/pve; do if [ -e "$f" ]; then echo "$f"; fi; done'`, true, false},
+	{"quorum", `5 corosync-quorumtool -siH`, true, false},
+	{"links", `5 corosync-cfgtool -n`, false, false},
+	{"stats", `5 sh -c "corosync-cmapctl -m stats | grep -E 'link[0-9]\.(connected|latency_ave|latency_max|down_count|mtu) '"`, false, false},
+	{"units", `5 systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState ` + strings.Join(Services, " ") + ` corosync-qdevice chrony`, false, false},
+	{"time", `3 chronyc -c tracking`, false, false},
+	{"packages", `5 dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\n' proxmox-ve pve-manager pve-cluster corosync corosync-qdevice`, false, true},
+	{"joining", `3 pgrep -f '[p]vecm (add|create) '`, true, false},
+	{"keys", `5 cat /root/.ssh/authorized_keys`, false, false},
+	{"hostkeys", `2 sh -c 'cat /etc/ssh/ssh_host_*_key.pub'`, false, false},
+}
+
+// Services are the units that run on every healthy node. Those of HA are watched too: they run without HA resources.
+var Services = []string{"pve-cluster", "corosync", "pvedaemon", "pveproxy", "pvestatd", "pvescheduler", "pve-ha-lrm", "pve-ha-crm", "watchdog-mux"}
+
+// QDeviceNote is the file in which node_join notes the QDevice that it took off for the time of the joins, so that
+// any later run knows to put it back.
+const QDeviceNote = "/etc/pve/priv/pxrun-qdevice.json"
+
+func script(want func(read) bool) string {
+	var b strings.Builder
+	b.WriteString(frameHead)
+	for _, r := range reads {
+		if want(r) {
+			b.WriteString("c " + r.name + " " + r.command + "\n")
+		}
+	}
+	b.WriteString(frameTail)
+	return b.String()
+}
+
+var (
+	fullScript  = script(func(read) bool { return true })
+	briefScript = script(func(r read) bool { return r.brief })
+	factsScript = script(func(r read) bool { return r.facts })
+)
+
+// probeTimeout is longer than all reads of a healthy node ever take, and shorter than their limits together: a node
+// on which several reads hang is given up.
+const probeTimeout = 45 * time.Second
+
+// ProbeNode is the command that ReadNode runs. It is the same text for the same options, so that a module can list it
+// as a probe.
+func ProbeNode(o Options) transport.Command {
+	if o.Brief {
+		return transport.Command{Script: briefScript, Timeout: probeTimeout}
+	}
+	return transport.Command{Script: fullScript, Timeout: probeTimeout}
+}
+
+// FactsProbe is the command that Facts runs.
+func FactsProbe() transport.Command {
+	return transport.Command{Script: factsScript, Timeout: probeTimeout}
+}
