@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pxrun/pxrun/internal/diag"
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/zclconf/go-cty/cty"
 )
@@ -143,7 +144,7 @@ func (d *decoder) scalar(f *Field, k kind, v cty.Value, into reflect.Value, path
 	default:
 		text := v.AsString()
 		if len(f.OneOf) > 0 && !slices.Contains(f.OneOf, text) {
-			wrong = quote(text) + " is not one of " + strings.Join(f.OneOf, ", ") + "." + didYouMean(text, f.OneOf)
+			wrong = quote(text) + " is not one of " + strings.Join(f.OneOf, ", ") + "." + diag.DidYouMean(text, f.OneOf)
 			break
 		}
 		wrong = d.setText(k, into, text)

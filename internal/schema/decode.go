@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/pxrun/pxrun/internal/diag"
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/zclconf/go-cty/cty"
 )
@@ -51,7 +52,7 @@ func (d *decoder) body(b *Body, v cty.Value, into reflect.Value, path cty.Path) 
 	before := len(d.errs)
 	for _, name := range sortedKeys(attrs) {
 		if _, known := b.Field(name); !known {
-			d.report(path.GetAttr(name), "Unsupported argument", "%q is not an argument here.%s", name, didYouMean(name, b.names()))
+			d.report(path.GetAttr(name), "Unsupported argument", "%q is not an argument here.%s", name, diag.DidYouMean(name, b.names()))
 		}
 	}
 	for _, f := range b.fields {

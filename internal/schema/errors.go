@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
-	"github.com/agext/levenshtein"
 	"github.com/zclconf/go-cty/cty"
 )
 
@@ -138,20 +136,6 @@ func article(noun string) string {
 		return "an " + noun
 	}
 	return "a " + noun
-}
-
-// didYouMean is a sentence, with a space before it, or nothing.
-func didYouMean(given string, known []string) string {
-	best, bestAt := "", 3
-	for _, k := range known {
-		if at := levenshtein.Distance(given, k, nil); at < bestAt && at < utf8.RuneCountInString(k) {
-			best, bestAt = k, at
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" Did you mean %q?", best)
 }
 
 // quote shows a piece of a user's text, shortened.
