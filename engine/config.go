@@ -53,6 +53,8 @@ type Config struct {
 	Detach Detach
 	// Past is what an earlier process of the same run left in the journal.
 	Past *event.History
+	// Pending are temporary changes of any run that the journal still knows as being in place.
+	Pending []event.Pending
 	// Clock is the engine's time. Default: the system's.
 	Clock Clock
 }

@@ -6,15 +6,20 @@ import (
 	"github.com/pxrun/pxrun/engine/module"
 )
 
+// PlanFormat is the version of the plan's stored form.
+const PlanFormat = 1
+
 // Plan is everything that a run would do, and it is the list that apply works off. Planning writes nothing.
 type Plan struct {
-	Format  int       `json:"format"` // 1
+	Format  int       `json:"format"`
 	Created time.Time `json:"created"`
 	Runbook string    `json:"runbook"`
 	Cluster string    `json:"cluster,omitempty"`
 	// Source is a digest of the files, variables and selections that the plan was made from.
 	Source string     `json:"source"`
 	Tasks  []TaskPlan `json:"tasks"`
+
+	digest string // of a plan that was loaded; its texts may have been redacted since
 }
 
 // TaskPlan is one task of a plan. In a rolling block there is one for each task with all hosts of the block.
@@ -24,7 +29,9 @@ type TaskPlan struct {
 	// Skipped, if set, is why the task will not run: its when, tags, or no hosts.
 	Skipped string `json:"skipped,omitempty"`
 	// Deferred, if set, is why the task cannot be planned yet as a whole.
-	Deferred string     `json:"deferred,omitempty"`
+	Deferred string `json:"deferred,omitempty"`
+	// Continue says that a failure on a host does not keep the others, or the later tasks, from running.
+	Continue bool       `json:"continue,omitempty"`
 	Hosts    []HostPlan `json:"hosts,omitempty"`
 }
 
@@ -55,4 +62,33 @@ func (p *Plan) Empty() bool {
 		}
 	}
 	return true
+}
+
+// Changes counts the changes.
+func (p *Plan) Changes() int {
+	n := 0
+	for _, t := range p.Tasks {
+		for _, h := range t.Hosts {
+			n += len(h.Changes)
+		}
+	}
+	return n
+}
+
+// Blocked says why the plan must not be performed; nil if nothing stands against it. Hosts of tasks that say
+// on_failure = "continue" do not block: they are left out.
+func (p *Plan) Blocked() error {
+	b := &BlockedError{}
+	for _, t := range p.Tasks {
+		for _, h := range t.Hosts {
+			if h.Error != "" && !t.Continue {
+				b.Status = worse(b.Status, h.status())
+				b.Failures = append(b.Failures, t.Step+" on "+h.Host+": "+h.Error)
+			}
+		}
+	}
+	if b.Failures == nil {
+		return nil
+	}
+	return b
 }

@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"context"
+	"sync"
+
+	"github.com/pxrun/pxrun/engine/event"
+	"github.com/pxrun/pxrun/internal/diag"
+	"github.com/pxrun/pxrun/inventory"
+)
+
+// Engine plans one runbook and performs the plan. It is for one run: make a new one for the next. Plan comes first,
+// then Apply or Abandon, then Close.
+type Engine struct {
+	cfg   Config
+	links *links
+	forks chan struct{} // one token for each host that is worked on
+
+	asking sync.Mutex // one question at a time
+	book   *book      // what Plan made of the runbook
+	opened bool       // RunStarted was told
+}
+
+// New makes an engine. It connects to nothing yet.
+func New(cfg Config) *Engine {
+	cfg = cfg.withDefaults()
+	e := &Engine{cfg: cfg, forks: make(chan struct{}, cfg.Parallelism)}
+	e.links = &links{e: e, byHost: map[string]*link{}, dials: make(chan struct{}, cfg.Dials)}
+	return e
+}
+
+// Close gives back all connections. Call it when no Plan or Apply runs.
+func (e *Engine) Close() error { return e.links.close() }
+
+// Abandon ends a run whose plan the user did not want.
+func (e *Engine) Abandon(ctx context.Context, reason string) event.Summary {
+	var s event.Summary
+	if e.book != nil {
+		for _, n := range e.book.nodes {
+			s.Steps = append(s.Steps, event.StepSummary{Step: n.task.Path, Module: n.spec.Name, Status: event.NotRun, Reason: reason})
+		}
+	}
+	e.tell(ctx, "", "", event.RunDone{Status: event.Cancelled, Summary: s})
+	return s
+}
+
+// open reads the runbook's shape once, for Plan and Apply alike.
+func (e *Engine) open(ctx context.Context, rb *Runbook) (*book, diag.List) {
+	if e.book != nil {
+		return e.book, nil
+	}
+	b, problems := e.readBook(rb)
+	if problems.HasErrors() {
+		return nil, problems
+	}
+	e.book = b
+	if !e.opened {
+		e.opened = true
+		started := event.RunStarted{Command: e.cfg.Command, Runbook: rb.Name, Tasks: len(b.nodes), Hosts: b.hosts}
+		if rb.Cluster != nil {
+			started.Cluster = rb.Cluster.Name
+		}
+		e.tell(ctx, "", "", started)
+	}
+	return b, problems
+}
+
+// tell emits an event that nothing depends on.
+func (e *Engine) tell(ctx context.Context, step, host string, body event.Body) {
+	// The only errors are a journal's, and those matter where a change is announced: see run.announce.
+	_ = e.cfg.Bus.Emit(ctx, step, host, body)
+}
+
+// fork waits for a free place among the hosts that are worked on at once.
+func (e *Engine) fork(ctx context.Context) (release func(), err error) {
+	select {
+	case e.forks <- struct{}{}:
+		return func() { <-e.forks }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// connect is what a Locker gets: the bare connection, whose commands leave the cached reads alone.
+func (e *Engine) connect(site *inventory.Site) Connect {
+	return func(ctx context.Context, host string) (conn, error) {
+		l, err := e.links.get(ctx, site, host)
+		if err != nil {
+			return nil, err
+		}
+		raw, _ := l.conns()
+		return raw, nil
+	}
+}

@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pxrun/pxrun/engine/event"
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/inventory"
+)
+
+// pendingUndo is a temporary change in place. begun orders it among the changes of this process; 0 is an earlier one.
+type pendingUndo struct {
+	event.Pending
+	begun int
+}
+
+// inherited are the temporary changes that were in place before this process.
+func (e *Engine) inherited() []pendingUndo {
+	var all []pendingUndo
+	add := func(p event.Pending) {
+		if !slices.ContainsFunc(all, func(q pendingUndo) bool { return q.Run == p.Run && q.ID == p.ID && q.Undo.Host == p.Undo.Host }) {
+			all = append(all, pendingUndo{Pending: p})
+		}
+	}
+	if e.cfg.Past != nil {
+		for _, p := range e.cfg.Past.Pending {
+			add(p)
+		}
+	}
+	for _, p := range e.cfg.Pending {
+		add(p)
+	}
+	return all
+}
+
+// begun notes that a change is about to be made. A temporary one joins those that are in place; after any other one
+// the host is no longer what the earlier temporary changes found.
+func (r *run) begun(n *node, c module.Change) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.moment++
+	if c.Undo == nil {
+		r.settle(c.Host, r.moment)
+		return
+	}
+	undo := *c.Undo
+	if undo.Host == "" {
+		undo.Host = c.Host
+	}
+	r.pending = append(r.pending, pendingUndo{begun: r.moment, Pending: event.Pending{
+		Run: r.e.cfg.RunID, Step: n.task.Path, ID: c.ID, Since: r.e.cfg.Clock.Now(), Undo: undo,
+	}})
+}
+
+// unsettle notes that a change on a host failed: nobody knows what state it is in.
+func (r *run) unsettle(host string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.moment++
+	r.settle(host, r.moment)
+}
+
+func (r *run) settle(host string, moment int) {
+	if r.settled == nil {
+		r.settled = map[string]int{}
+	}
+	r.settled[host] = moment
+}
+
+// crossOff takes temporary changes off the list that the changes made took back for good.
+func (r *run) crossOff(ctx context.Context, changes []module.Change) error {
+	var gone []pendingUndo
+	r.mu.Lock()
+	for _, c := range changes {
+		r.pending = slices.DeleteFunc(r.pending, func(p pendingUndo) bool {
+			is := slices.Contains(c.Undoes, p.ID) && (p.Undo.Host == c.Host || c.Host == "")
+			if is {
+				gone = append(gone, p)
+			}
+			return is
+		})
+	}
+	r.mu.Unlock()
+	var err error
+	for _, p := range gone {
+		err = errors.Join(err, r.e.undone(ctx, p.Pending, nil))
+	}
+	return err
+}
+
+// undone writes down that a temporary change was taken back, or why it could not be.
+func (e *Engine) undone(ctx context.Context, p event.Pending, failed error) error {
+	told := event.UndoDone{ID: p.ID}
+	if p.Run != e.cfg.RunID {
+		told.Of = p.Run
+	}
+	if failed != nil {
+		told.Error = failed.Error()
+	}
+	return e.cfg.Bus.Emit(ctx, p.Step, p.Undo.Host, told)
+}
+
+// undoWhatIsSafe takes back temporary changes of this run after the first interrupt, newest first. It is safe where
+// nothing else was changed on the host since, and nothing failed there: what is half done stays out of service.
+func (r *run) undoWhatIsSafe(ctx context.Context) {
+	r.mu.Lock()
+	all := slices.Clone(r.pending)
+	r.mu.Unlock()
+	for _, p := range slices.Backward(all) {
+		r.mu.Lock()
+		safe := p.begun > 0 && r.settled[p.Undo.Host] < p.begun
+		_, out := r.dropped[p.Undo.Host]
+		r.mu.Unlock()
+		if !safe || out || ctx.Err() != nil {
+			continue
+		}
+		failed := r.e.takeBack(ctx, r.b.rb.Site, p.Pending)
+		told := r.e.undone(ctx, p.Pending, failed)
+		if failed == nil && told == nil {
+			r.mu.Lock()
+			r.pending = slices.DeleteFunc(r.pending, func(q pendingUndo) bool { return q.begun == p.begun })
+			r.mu.Unlock()
+		}
+	}
+}
+
+// takeBack runs the command of an undo.
+func (e *Engine) takeBack(ctx context.Context, site *inventory.Site, p event.Pending) error {
+	k, err := e.links.get(ctx, site, p.Undo.Host)
+	if err != nil {
+		return err
+	}
+	c := p.Undo.Command
+	c.Mutates = true
+	if c.Timeout <= 0 {
+		c.Timeout = 2 * time.Minute
+	}
+	k.mutating(false)
+	_, reads := k.conns()
+	res, err := reads.Run(ctx, c)
+	if err != nil {
+		return err
+	}
+	return res.Err(c)
+}
+
+// Undo takes back temporary changes that runs left behind, the newest first, each host's own in order, and goes on
+// past those that fail. It returns what is still in place.
+func (e *Engine) Undo(ctx context.Context, site *inventory.Site, pending []event.Pending) ([]event.Pending, error) {
+	var left []event.Pending
+	var errs []error
+	for _, p := range slices.Backward(pending) {
+		if ctx.Err() != nil {
+			left = append(left, p)
+			continue
+		}
+		err := e.takeBack(ctx, site, p)
+		if told := e.undone(ctx, p, err); told != nil && err == nil {
+			err = told
+		}
+		if err != nil {
+			left = append(left, p)
+			errs = append(errs, fmt.Errorf("%s: %s: %w", p.Undo.Host, p.Undo.Summary, err))
+		}
+	}
+	slices.Reverse(left)
+	return left, errors.Join(errs...)
+}
