@@ -1,0 +1,350 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pxrun/pxrun/engine"
+	"github.com/pxrun/pxrun/internal/testkit"
+	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/pxrun/pxrun/inventory"
+	"github.com/sourcegraph/conc"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is some hosts, each a folder of this machine; those in a cluster share their /etc/pve.
+type world struct {
+	t     *testing.T
+	root  string
+	conns map[string]*hostConn
+}
+
+// hostConn sends the commands of one host to its folders.
+type hostConn struct {
+	*testkit.Local
+	w    *world
+	name string
+
+	mu      sync.Mutex
+	cluster string // "" while standalone
+	down    error
+}
+
+func (c *hostConn) Run(ctx context.Context, cmd transport.Command) (transport.Result, error) {
+	c.mu.Lock()
+	cluster, down := c.cluster, c.down
+	c.mu.Unlock()
+	if down != nil {
+		return transport.Result{}, down
+	}
+	if cluster == "" {
+		cluster = c.name
+	}
+	cmd.Argv = append([]string(nil), cmd.Argv...)
+	cmd.Argv[3] = filepath.Join(c.w.root, "pve-"+cluster)
+	cmd.Argv[4] = filepath.Join(c.w.root, "lock-"+c.name)
+	return c.Local.Run(ctx, cmd)
+}
+
+func (c *hostConn) set(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+}
+
+func newWorld(t *testing.T, hosts ...string) *world {
+	t.Helper()
+	w := &world{t: t, root: t.TempDir(), conns: map[string]*hostConn{}}
+	for _, h := range hosts {
+		w.conns[h] = &hostConn{Local: testkit.NewLocal(t), w: w, name: h}
+		require.NoError(t, os.MkdirAll(filepath.Join(w.root, "pve-"+h, "priv"), 0o755))
+	}
+	return w
+}
+
+// form puts hosts into one cluster.
+func (w *world) form(name string, hosts ...string) {
+	w.t.Helper()
+	require.NoError(w.t, os.MkdirAll(w.path("pve-"+name, "priv"), 0o755))
+	require.NoError(w.t, os.WriteFile(w.path("pve-"+name, "corosync.conf"), []byte("totem {\n}\n"), 0o644))
+	for _, h := range hosts {
+		w.conns[h].set(func() { w.conns[h].cluster = name })
+	}
+}
+
+func (w *world) path(parts ...string) string {
+	return filepath.Join(append([]string{w.root}, parts...)...)
+}
+
+func (w *world) connect(_ context.Context, host string) (transport.Conn, error) {
+	return w.conns[host], nil
+}
+
+func (w *world) acquire(run string, hosts ...string) (engine.Lease, error) {
+	list := make([]inventory.Host, len(hosts))
+	for i, h := range hosts {
+		list[i].Name = h
+	}
+	owner := engine.Owner{Run: run, Controller: "ann@desk", Runbook: "site", PID: 7}
+	return New(Config{}).Acquire(w.t.Context(), owner, nil, list, w.connect)
+}
+
+func (w *world) release(l engine.Lease) {
+	w.t.Helper()
+	require.NoError(w.t, l.Release(w.t.Context()))
+}
+
+func locked(t *testing.T, err error) *engine.LockedError {
+	t.Helper()
+	e, ok := errors.AsType[*engine.LockedError](err)
+	require.True(t, ok, "%v", err)
+	return e
+}
+
+func TestSecondRunIsKeptOut(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2")
+	first, err := w.acquire("run1", "pve1", "pve2")
+	require.NoError(t, err)
+
+	_, err = w.acquire("run2", "pve2")
+	e := locked(t, err)
+	require.Equal(t, "pve2", e.Host)
+	require.Equal(t, engine.Owner{Run: "run1", Controller: "ann@desk", Runbook: "site", PID: 7}, e.Owner)
+	require.WithinDuration(t, time.Now().Add(2*time.Minute), e.Expires, time.Minute)
+	require.Equal(t, "cat /run/lock/pxrun/lease.json", e.Look)
+
+	w.release(first)
+	second, err := w.acquire("run2", "pve2")
+	require.NoError(t, err)
+	w.release(second)
+}
+
+func TestAllHostsOrNone(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2", "pve3")
+	first, err := w.acquire("run1", "pve3")
+	require.NoError(t, err)
+	_, err = w.acquire("run2", "pve1", "pve2", "pve3")
+	locked(t, err)
+	other, err := w.acquire("run3", "pve1", "pve2")
+	require.NoError(t, err, "what the refused run had taken is free again")
+	w.release(other)
+	w.release(first)
+}
+
+func TestClusterLeaseReachesNodesThatTheRunDoesNotTouch(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2", "pve3")
+	w.form("lab", "pve1", "pve2", "pve3")
+	first, err := w.acquire("run1", "pve1", "pve2")
+	require.NoError(t, err)
+	_, err = w.acquire("run2", "pve3")
+	require.Equal(t, "cat /etc/pve/priv/pxrun-lease.json", locked(t, err).Look)
+	w.release(first)
+	require.NoFileExists(t, w.path("pve-lab", "priv", "pxrun-lease.json"))
+	require.NoDirExists(t, w.path("pve-lab", "priv", "lock", "pxrun"), "the guard is given back too")
+}
+
+func TestRunTakesItsOwnLeaseOver(t *testing.T) {
+	w := newWorld(t, "pve1")
+	_, err := w.acquire("run1", "pve1") // this process is killed
+	require.NoError(t, err)
+	again, err := w.acquire("run1", "pve1")
+	require.NoError(t, err)
+	w.release(again)
+}
+
+func TestExpiredLeaseIsTakenOver(t *testing.T) {
+	w := newWorld(t, "pve1")
+	w.form("lab", "pve1")
+	old := fmt.Sprintf("{\n\"expires\": %d,\n\"run\": \"run0\",\n\"owner\": {\"run\":\"run0\"}\n}\n", time.Now().Add(-time.Second).Unix())
+	require.NoError(t, os.MkdirAll(w.path("lock-pve1"), 0o755))
+	for _, file := range []string{w.path("lock-pve1", "lease.json"), w.path("pve-lab", "priv", "pxrun-lease.json")} {
+		require.NoError(t, os.WriteFile(file, []byte(old), 0o644))
+	}
+	l, err := w.acquire("run1", "pve1")
+	require.NoError(t, err)
+	w.release(l)
+}
+
+func TestLeaseThatCannotBeReadIsHeld(t *testing.T) {
+	w := newWorld(t, "pve1")
+	require.NoError(t, os.MkdirAll(w.path("lock-pve1"), 0o755))
+	require.NoError(t, os.WriteFile(w.path("lock-pve1", "lease.json"), []byte("{"), 0o644))
+	_, err := w.acquire("run1", "pve1")
+	require.Equal(t, "unknown", locked(t, err).Owner.Run)
+}
+
+func TestReleaseLeavesTheLeaseOfOthers(t *testing.T) {
+	w := newWorld(t, "pve1")
+	first, err := w.acquire("run1", "pve1")
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(w.path("lock-pve1", "lease.json"))) // it expired, and
+	second, err := w.acquire("run2", "pve1")
+	require.NoError(t, err)
+	w.release(first)
+	_, err = w.acquire("run3", "pve1")
+	require.Equal(t, "run2", locked(t, err).Owner.Run)
+	w.release(second)
+}
+
+func TestGuardOfAKilledHolderIsPassed(t *testing.T) {
+	w := newWorld(t, "pve1")
+	slot := time.Now().Unix()/10 - 2
+	require.NoError(t, os.MkdirAll(w.path("lock-pve1", fmt.Sprintf("guard.%d", slot)), 0o755))
+	l, err := w.acquire("run1", "pve1")
+	require.NoError(t, err)
+	w.release(l)
+}
+
+// However many runs start at once, one gets all hosts and the others get none.
+func TestOnlyOneOfManyWins(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2", "pve3")
+	w.form("lab", "pve1", "pve2")
+	const runs = 8
+	leases, errs := make([]engine.Lease, runs), make([]error, runs)
+	var wg conc.WaitGroup
+	for i := range runs {
+		wg.Go(func() { leases[i], errs[i] = w.acquire(fmt.Sprintf("run%d", i), "pve3", "pve2", "pve1") })
+	}
+	wg.Wait()
+	won := 0
+	for i := range runs {
+		if errs[i] == nil {
+			won++
+			w.release(leases[i])
+		} else {
+			locked(t, errs[i])
+		}
+	}
+	require.Equal(t, 1, won)
+}
+
+// Two controllers that enter the cluster by different nodes, with no host in common.
+func TestOnlyOneWinsOverTheCluster(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2", "pve3", "pve4")
+	w.form("lab", "pve1", "pve2", "pve3", "pve4")
+	errs := make([]error, 4)
+	var wg conc.WaitGroup
+	for i := range errs {
+		wg.Go(func() { _, errs[i] = w.acquire(fmt.Sprintf("run%d", i), fmt.Sprintf("pve%d", i+1)) })
+	}
+	wg.Wait()
+	won := 0
+	for _, err := range errs {
+		if err == nil {
+			won++
+		}
+	}
+	require.Equal(t, 1, won, "%v", errs)
+}
+
+func TestLocalLeaseStandsWhilePmxcfsIsAway(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2")
+	first, err := w.acquire("run1", "pve1", "pve2")
+	require.NoError(t, err)
+	w.form("lab", "pve1", "pve2") // the run makes a cluster: other /etc/pve, without the lease
+	_, err = w.acquire("run2", "pve2")
+	require.Equal(t, "run1", locked(t, err).Owner.Run)
+
+	require.NoError(t, os.RemoveAll(w.path("pve-lab", "priv"))) // as if it could not be written
+	require.NoError(t, os.WriteFile(w.path("pve-lab", "priv"), nil, 0o644))
+	w.release(first)
+	second, err := w.acquire("run2", "pve1", "pve2")
+	require.NoError(t, err, "a cluster without quorum must be mendable")
+	w.release(second)
+}
+
+// ticks makes Keep renew when the test says so.
+type ticks chan struct{}
+
+func (c ticks) sleep(ctx context.Context, _ time.Duration) error {
+	select {
+	case <-c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// keep starts Keep. The first tick renews; the next one is only taken after that renewal.
+func (w *world) keep(ctx context.Context, c ticks, run string, hosts ...string) (engine.Lease, <-chan error) {
+	w.t.Helper()
+	list := make([]inventory.Host, len(hosts))
+	for i, h := range hosts {
+		list[i].Name = h
+	}
+	l, err := New(Config{Sleep: c.sleep}).Acquire(ctx, engine.Owner{Run: run}, nil, list, w.connect)
+	require.NoError(w.t, err)
+	done := make(chan error, 1)
+	var wg conc.WaitGroup
+	wg.Go(func() { done <- l.Keep(ctx) })
+	w.t.Cleanup(wg.Wait)
+	return l, done
+}
+
+func TestKeepRenewsAndTakesTheLeaseIntoTheNewCluster(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2", "pve3")
+	ctx, cancel := context.WithCancel(t.Context())
+	c := make(ticks)
+	_, done := w.keep(ctx, c, "run1", "pve1", "pve2")
+	w.form("lab", "pve1", "pve2", "pve3")
+	c <- struct{}{}
+	w.conns["pve2"].set(func() { w.conns["pve2"].down = errors.New("rebooting") })
+	c <- struct{}{}
+	_, err := w.acquire("run2", "pve3")
+	require.Equal(t, "run1", locked(t, err).Owner.Run, "the cluster's lease is there by now")
+	for range 5 {
+		c <- struct{}{}
+	}
+	cancel()
+	require.NoError(t, <-done, "one host that is away is borne")
+}
+
+func TestKeepSaysWhenTheLeaseWasTakenOver(t *testing.T) {
+	w := newWorld(t, "pve1")
+	c := make(ticks)
+	_, done := w.keep(t.Context(), c, "run1", "pve1")
+	require.NoError(t, os.Remove(w.path("lock-pve1", "lease.json")))
+	_, err := w.acquire("run2", "pve1")
+	require.NoError(t, err)
+	c <- struct{}{}
+	require.Equal(t, "run2", locked(t, <-done).Owner.Run)
+}
+
+func TestKeepGivesUpWhenNoHostAnswers(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2")
+	c := make(ticks)
+	_, done := w.keep(t.Context(), c, "run1", "pve1", "pve2")
+	for _, h := range []string{"pve1", "pve2"} {
+		w.conns[h].set(func() { w.conns[h].down = errors.New("no route to host") })
+	}
+	for range 3 {
+		c <- struct{}{}
+	}
+	require.ErrorContains(t, <-done, "could not be renewed on any host for 2m0s")
+}
+
+func TestUnreachableHostReleasesTheOthers(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2")
+	w.conns["pve2"].down = &transport.UnreachableError{Host: "pve2", Phase: "connect", Cause: errors.New("refused")}
+	_, err := w.acquire("run1", "pve1", "pve2")
+	_, unreachable := errors.AsType[*transport.UnreachableError](err)
+	require.True(t, unreachable)
+	require.NoFileExists(t, w.path("lock-pve1", "lease.json"))
+}
+
+func TestBadRunID(t *testing.T) {
+	w := newWorld(t, "pve1")
+	for _, run := range []string{"", "a b", "a\"b", "../x"} {
+		_, err := w.acquire(run, "pve1")
+		require.ErrorContains(t, err, "no id of a run")
+	}
+}

@@ -1,0 +1,122 @@
+package lease
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/pxrun/pxrun/internal/transport"
+)
+
+// script does one step on one host. Arguments: what to do (take, keep, drop), the run, the seconds a lease lasts, the
+// mount point of pmxcfs, the folder for local files. Standard input: the owner as one line of JSON.
+//
+// It answers with lines: "local ok", "cluster ok"; "cluster away" while pmxcfs cannot be written; "cluster none" on a
+// host without a cluster; "local held" or "cluster held" followed by the file of whoever has it; "… busy" when the
+// guard stayed taken.
+//
+// A lease file is read, judged and written under a guard. In pmxcfs that is a lock directory as Proxmox itself uses
+// them: made atomically over the cluster, expiring after 120 s without a holder. Such a lock knows nodes, not
+// controllers, which is why it only guards the file that does. Local guards are directories that carry a time slot in
+// their name: a guard whose holder was killed is out of date two slots later, and is never taken away from anyone. The
+// slot before and the one after are looked at too, since two contenders may stand on different sides of the turn.
+const script = `verb=$1 run=$2 ttl=$3 pve=$4 dir=$5
+trap '' HUP 2>/dev/null
+owner=$(cat)
+umask 022
+
+field() { sed -n "s/^\"$2\": \"*\([^\",]*\)\"*,\$/\1/p" "$1" 2>/dev/null; }
+
+# judge FILE: free, mine, fresh (mine, and long to go) or held
+judge() {
+	[ -e "$1" ] || { echo free; return; }
+	r=$(field "$1" run) e=$(field "$1" expires) now=$(date +%s)
+	case $e in ''|*[!0-9]*) if [ -e "$1" ]; then echo held; else echo free; fi; return;; esac
+	if [ "$r" = "$run" ]; then
+		if [ $((e - now)) -gt $((ttl * 5 / 6)) ]; then echo fresh; else echo mine; fi
+	elif [ "$e" -le "$now" ]; then echo free
+	else echo held; fi
+}
+
+write() {
+	printf '{\n"expires": %s,\n"run": "%s",\n"owner": %s\n}\n' "$(($(date +%s) + ttl))" "$run" "$owner" >"$1.$run" && mv "$1.$run" "$1"
+}
+
+# act FILE NAME: what the guard guards
+act() {
+	state=$(judge "$1")
+	case $verb.$state in
+	drop.mine|drop.fresh) rm -f "$1" && echo "$2 ok";;
+	drop.*) echo "$2 ok";;
+	*.held) echo "$2 held"; cat "$1";;
+	*) if write "$1" 2>/dev/null; then echo "$2 ok"; else rm -f "$1.$run" 2>/dev/null; echo "$2 away"; fi;;
+	esac
+}
+
+enter_local() {
+	n=0
+	while [ $n -lt 300 ]; do
+		k=$(($(date +%s) / 10))
+		if mkdir "$dir/guard.$k" 2>/dev/null; then
+			if [ ! -e "$dir/guard.$((k - 1))" ] && [ ! -e "$dir/guard.$((k + 1))" ]; then guard=$dir/guard.$k; return 0; fi
+			rmdir "$dir/guard.$k"
+		elif [ ! -d "$dir" ]; then return 1
+		fi
+		n=$((n + 1)); sleep 0.1
+	done
+	return 1
+}
+
+enter_cluster() {
+	mkdir -p "$pve/priv/lock" 2>/dev/null
+	guard=$pve/priv/lock/pxrun n=0 missing=0
+	while [ $n -lt 200 ]; do
+		mkdir "$guard" 2>/dev/null && return 0
+		if [ -d "$guard" ]; then
+			touch -d @0 "$guard" 2>/dev/null
+		else
+			missing=$((missing + 1))
+			[ $missing -ge 5 ] && return 2
+		fi
+		n=$((n + 1)); sleep 0.1
+	done
+	return 1
+}
+
+mkdir -p "$dir" 2>/dev/null
+if enter_local; then
+	act "$dir/lease.json" local
+	rmdir "$guard"
+else
+	echo "local busy"
+fi
+
+file=$pve/priv/pxrun-lease.json
+if [ ! -e "$pve/corosync.conf" ]; then
+	echo "cluster none"
+	exit 0
+fi
+case $verb.$(judge "$file") in
+drop.free|drop.held|take.fresh|keep.fresh) echo "cluster ok"; exit 0;;
+take.held|keep.held) echo "cluster held"; cat "$file"; exit 0;;
+esac
+enter_cluster
+case $? in
+0) act "$file" cluster; rmdir "$guard";;
+2) echo "cluster away";;
+*) echo "cluster busy";;
+esac
+exit 0
+`
+
+// stepTimeout bounds one step on one host: longer than the guard is waited for.
+const stepTimeout = 60 * time.Second
+
+func (l *Locker) command(verb, run string, owner []byte) transport.Command {
+	return transport.Command{
+		Script:  script,
+		Argv:    []string{verb, run, strconv.Itoa(int(l.cfg.TTL / time.Second)), l.cfg.Pmxcfs, l.cfg.Local},
+		Stdin:   owner,
+		Mutates: true,
+		Timeout: stepTimeout,
+	}
+}
