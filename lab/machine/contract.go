@@ -6,10 +6,12 @@ package machine
 import (
 	"context"
 	"io"
+	"io/fs"
 	"net/netip"
 	"time"
 
 	"github.com/pxrun/pxrun/lab/clock"
+	"github.com/pxrun/pxrun/lab/vfs"
 )
 
 // Program is an executable of the simulated machine. It returns the exit status. It runs until it is done or ctx ends.
@@ -25,6 +27,15 @@ type Proc struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	TTY            bool
+	// Tag travels to every child: the lab marks with it what an SSH client asked for.
+	Tag any
+
+	pid   int
+	ctx   context.Context //nolint:containedctx // a Proc lives as long as its context
+	view  *vfs.View
+	files descriptors
+	extra descriptors // of the parent: the child inherits those from 3 on
+	umask *fs.FileMode
 }
 
 // Unit is a systemd unit. Hooks run with no lock of the machine held.
@@ -34,6 +45,16 @@ type Unit struct {
 	Enabled     bool
 	// OnStart and OnStop are called by systemctl; an error makes the unit failed. nil means it just starts and stops.
 	OnStart, OnStop func(ctx context.Context) error
+	// OnReload is called by systemctl reload; nil is a unit that cannot reload.
+	OnReload func(ctx context.Context) error
+	// Oneshot units have no process: they are "active (exited)" after their start.
+	Oneshot bool
+	// Static units cannot be enabled or disabled.
+	Static bool
+	// Command is the daemon's command line in ps; "" makes one from the name.
+	Command string
+	// After holds names of units that are started first when this one is, as Requires= and After= together do.
+	After []string
 }
 
 // Interface is a network interface with its addresses and MTU.

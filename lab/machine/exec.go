@@ -1,0 +1,226 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/pxrun/pxrun/lab/vfs"
+)
+
+// elfMark begins the files that stand for registered programs. What follows, up to the newline, is the program's name.
+const elfMark = "\x7fELF lab "
+
+// Register makes a program: a file /usr/bin/<name> (or at the path, if name has a slash) that runs it.
+func (m *Machine) Register(name string, program Program) {
+	path := name
+	if !strings.Contains(name, "/") {
+		path = "/usr/bin/" + name
+	}
+	key := path[strings.LastIndexByte(path, '/')+1:]
+	m.mu.Lock()
+	programs := maps.Clone(m.programs)
+	programs[key] = program
+	m.programs = programs
+	m.mu.Unlock()
+	if err := m.disk.Seed(path, 0o755, []byte(elfMark+key+"\n")); err != nil {
+		panic(fmt.Sprintf("register %s: %v", path, err)) // a path through a file: a mistake of the lab's author
+	}
+}
+
+// Unregister takes a program's file away: shells then say "not found".
+func (m *Machine) Unregister(name string) {
+	for _, dir := range []string{"/usr/bin/", "/usr/sbin/"} {
+		_ = m.disk.Remove(dir + name)
+	}
+}
+
+func (m *Machine) program(name string) Program {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.programs[name]
+}
+
+// defaultPath is root's PATH in an SSH session.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Exec runs a program and returns its exit status: 127 if it does not exist, 126 if it may not be executed, 128+n if
+// signal n ended it. Missing streams are empty or discarded.
+func (m *Machine) Exec(ctx context.Context, p Proc) int {
+	files := m.filesOf(&p)
+	defer files.release()
+	p.Machine = m
+	return m.exec(ctx, p, files, nil)
+}
+
+// filesOf makes descriptors of a Proc's streams.
+func (m *Machine) filesOf(p *Proc) descriptors {
+	if p.Stdin == nil {
+		p.Stdin = eofReader{}
+	}
+	if p.Stdout == nil {
+		p.Stdout = io.Discard
+	}
+	if p.Stderr == nil {
+		p.Stderr = io.Discard
+	}
+	files := descriptors{{r: p.Stdin}, {w: p.Stdout}, {w: p.Stderr}}
+	for _, f := range files {
+		f.refs.Store(1)
+	}
+	for i := 3; i < len(p.extra); i++ {
+		if f := p.extra[i]; f != nil {
+			files.set(i, f.retain())
+		}
+	}
+	return files
+}
+
+// exec runs a program with descriptors, which stay the caller's. started, if given, hears the process before it runs.
+func (m *Machine) exec(ctx context.Context, p Proc, files descriptors, started func(*process)) int {
+	if len(p.Argv) == 0 {
+		return 0
+	}
+	if p.Dir == "" {
+		p.Dir = "/"
+	}
+	if p.Env == nil {
+		p.Env = map[string]string{"PATH": defaultPath}
+	}
+	p.Machine, p.files = m, files
+	program, err := m.find(&p)
+	if err != nil {
+		text, code := "not found", exitNotFound
+		if !errors.Is(err, fs.ErrNotExist) {
+			text, code = Reason(err), exitNotExecutable
+		}
+		if f := files.get(2); f != nil && f.w != nil {
+			fmt.Fprintf(f.w, "%s: %s\n", p.Argv[0], text)
+		}
+		return code
+	}
+	return m.runProcess(ctx, p, program, started)
+}
+
+// runProcess enters a process and runs a program as it.
+func (m *Machine) runProcess(ctx context.Context, p Proc, program Program, started func(*process)) int {
+	if !m.Up() {
+		return 128 + int(SIGKILL)
+	}
+	pctx, entry := m.start(ctx, p.Argv, p.UID)
+	if started != nil {
+		started(entry)
+	}
+	p.pid, p.ctx = entry.pid, pctx
+	m.bind(&p, entry)
+	code := m.guard(pctx, &p, program)
+	return m.end(pctx, entry, code)
+}
+
+// bind gives a Proc the streams and the view that end with its process.
+func (m *Machine) bind(p *Proc, entry *process) {
+	p.Stdin, p.Stdout, p.Stderr = eofReader{}, io.Discard, io.Discard
+	if f := p.files.get(0); f != nil && f.r != nil {
+		p.Stdin = bindReader(p.ctx, f.r)
+	}
+	for n, to := range map[int]*io.Writer{1: &p.Stdout, 2: &p.Stderr} {
+		if f := p.files.get(n); f != nil && f.w != nil {
+			*to = boundWriter{ctx: p.ctx, w: f.w, kill: entry.signal}
+		}
+	}
+	umask := fs.FileMode(0o022)
+	if p.umask != nil {
+		umask = *p.umask
+	}
+	p.view = &vfs.View{}
+	*p.view = *m.FS.As(p.UID, m.groupsOf(p.UID)...)
+	p.view.Ctx, p.view.Dir, p.view.Umask, p.view.Actor = p.ctx, p.Dir, umask, p
+}
+
+// guard keeps a program's panic within its process, which dies as by a segmentation fault.
+func (m *Machine) guard(ctx context.Context, p *Proc, program Program) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(p.Stderr, "%s: internal error of the simulated program: %v\n%s", p.Name(), r, debug.Stack())
+			code = 128 + int(SIGSEGV)
+		}
+	}()
+	return program(ctx, p)
+}
+
+// find looks a program up, as execvp does, and makes scripts run by their interpreter.
+func (m *Machine) find(p *Proc) (Program, error) {
+	view := m.FS.As(p.UID, m.groupsOf(p.UID)...)
+	view.Dir = p.Dir
+	path, err := lookup(view, p.Argv[0], p.Env["PATH"])
+	if err != nil {
+		return nil, err
+	}
+	if err := view.Access(path, 1); err != nil {
+		return nil, err
+	}
+	content, err := m.FS.ReadFile(vfs.Clean(p.Dir, path))
+	if err != nil {
+		return nil, err
+	}
+	head := string(content[:min(len(content), 256)])
+	if rest, ok := strings.CutPrefix(head, elfMark); ok {
+		name, _, _ := strings.Cut(rest, "\n")
+		if program := m.program(name); program != nil {
+			return program, nil
+		}
+		return nil, syscall.ENOEXEC
+	}
+	argv := []string{"/bin/sh"}
+	if line, ok := strings.CutPrefix(head, "#!"); ok {
+		line, _, _ = strings.Cut(line, "\n")
+		argv = strings.Fields(line)
+	}
+	if len(argv) == 0 {
+		return nil, syscall.ENOEXEC
+	}
+	p.Argv = append(append(argv, path), p.Argv[1:]...)
+	if argv[0] == path {
+		return nil, syscall.ELOOP
+	}
+	return m.find(p)
+}
+
+// lookup finds an executable along PATH. A name with a slash is taken as it is.
+func lookup(view *vfs.View, name, path string) (string, error) {
+	if name == "" {
+		return "", syscall.ENOENT
+	}
+	if strings.Contains(name, "/") {
+		i, err := view.Stat(name)
+		if err == nil && i.Mode.IsDir() {
+			err = syscall.EACCES
+		}
+		return name, err
+	}
+	if path == "" {
+		path = defaultPath
+	}
+	var denied error
+	for dir := range strings.SplitSeq(path, ":") {
+		full := dir + "/" + name
+		i, err := view.Stat(full)
+		if err != nil || !i.Mode.IsRegular() {
+			continue
+		}
+		if view.Access(full, 1) == nil {
+			return full, nil
+		}
+		denied = syscall.EACCES
+	}
+	if denied != nil {
+		return "", denied
+	}
+	return "", syscall.ENOENT
+}
