@@ -57,6 +57,8 @@ type Result struct {
 	// Exit is the exit status; 128+n for a command killed by signal n.
 	Exit     int
 	Duration time.Duration
+	// Cached says that the answer was fetched beforehand, by Prefetch.
+	Cached bool
 }
 
 // Out returns standard output without its final newline.
@@ -156,3 +158,16 @@ func (e *LostError) Error() string {
 
 // Unwrap gives the cause.
 func (e *LostError) Unwrap() error { return e.Cause }
+
+// TimeoutError is a command that did not end within its time and was killed. It is a context.DeadlineExceeded.
+type TimeoutError struct {
+	Host, Command string
+	After         time.Duration
+}
+
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("%s: %s: killed after %s without an end", e.Host, e.Command, e.After)
+}
+
+// Unwrap lets errors.Is see a deadline.
+func (e *TimeoutError) Unwrap() error { return context.DeadlineExceeded }
