@@ -66,7 +66,7 @@ func (r *run) evaluate(ctx context.Context, n *node, subject string, item *Item)
 			_ = r.e.gather(ctx, k) // told as a warning; the expression that needs them fails
 		}
 	}
-	c := n.callOf(r.e.scope(&self, item, r.results.view()))
+	c := n.callOf(r.e.scope(r.b, n, &self, item, r.results.view()))
 	switch {
 	case c.problems.HasErrors():
 		return nil, c.problems
@@ -227,7 +227,7 @@ func (r *run) upcoming(from int, host string, block *Rolling) (probes []command,
 	upTo = from - 1
 	for i := from; i < len(r.b.nodes); i++ {
 		m := r.b.nodes[i]
-		if m.block != block || m.strict() && i > from {
+		if m.block != block || m.whole() {
 			break
 		}
 		probes = append(probes, r.e.hostProbes(r.b, m, host, view)...)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -240,6 +241,28 @@ func (n *node) evaluate(s Scope, c *call) {
 }
 
 // scope makes the scope of a host and item.
-func (e *Engine) scope(h *inventory.Host, item *Item, results map[string]TaskResult) Scope {
-	return Scope{Host: h, Item: item, Results: results, Facts: e.links.facts(h.Name)}
+func (e *Engine) scope(b *book, n *node, h *inventory.Host, item *Item, results map[string]TaskResult) Scope {
+	return Scope{Host: h, Item: item, Results: b.seen(n, h.Name, results), Facts: e.links.facts(h.Name)}
+}
+
+// seen is what a task sees of the results. In a rolling block the other tasks of the block are those of the same host:
+// the hosts before it have theirs, and do not answer for it.
+func (b *book) seen(n *node, host string, results map[string]TaskResult) map[string]TaskResult {
+	if n.block == nil || len(results) == 0 {
+		return results
+	}
+	own := maps.Clone(results)
+	for _, other := range b.nodes {
+		name := other.task.Name
+		all, ok := results[name]
+		if !ok || other.block != n.block {
+			continue
+		}
+		if mine, ran := all.Hosts[host]; ran {
+			own[name] = taskResult(map[string]HostResult{host: mine})
+		} else if len(all.Hosts) > 0 {
+			delete(own, name)
+		}
+	}
+	return own
 }

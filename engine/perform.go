@@ -105,14 +105,13 @@ func (r *run) task(ctx context.Context, n *node, only []string) bool {
 func (r *run) prepare(n *node) (hosts []string, items []*Item, skip string, err error) {
 	scope := Scope{Results: r.results.view()}
 	hosts, unknown, problems := r.e.hostsOf(r.b, n, scope)
-	if problems.HasErrors() {
-		return nil, nil, "", problems
-	}
-	if unknown != nil {
-		return nil, nil, "", fmt.Errorf("its hosts cannot be known: %s", unknown.Reason)
-	}
-	if n.left != "" {
+	switch {
+	case n.left != "":
 		return hosts, nil, n.left, nil
+	case problems.HasErrors():
+		return nil, nil, "", problems
+	case unknown != nil:
+		return nil, nil, "", fmt.Errorf("its hosts cannot be known: %s", unknown.Reason)
 	}
 	items, unknown, problems = n.itemsOf(scope)
 	switch {

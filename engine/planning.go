@@ -108,6 +108,10 @@ func (p *planner) task(ctx context.Context, n *node, planned []module.Planned) [
 func (p *planner) prepare(n *node, tp *TaskPlan) []string {
 	scope := Scope{Results: p.results.view()}
 	hosts, unknown, problems := p.e.hostsOf(p.b, n, scope)
+	if n.left != "" {
+		tp.Skipped = n.left
+		return hosts
+	}
 	p.collect(problems)
 	if unknown != nil {
 		tp.Deferred = unknown.Reason
@@ -116,8 +120,6 @@ func (p *planner) prepare(n *node, tp *TaskPlan) []string {
 	items, unknown, more := n.itemsOf(scope)
 	p.collect(more)
 	switch {
-	case n.left != "":
-		tp.Skipped = n.left
 	case problems.HasErrors() || more.HasErrors():
 	case len(hosts) == 0 && len(p.e.cfg.Limit) > 0:
 		tp.Skipped = "none of its hosts is selected"
@@ -233,7 +235,7 @@ func (p *planner) item(ctx context.Context, n *node, subject string, on []invent
 			return hp, nil
 		}
 	}
-	c := n.callOf(p.e.scope(&self, item, p.results.view()))
+	c := n.callOf(p.e.scope(p.b, n, &self, item, p.results.view()))
 	switch {
 	case c.problems.HasErrors():
 		p.collect(c.problems)

@@ -58,7 +58,7 @@ func (e *Engine) hostProbes(b *book, n *node, host string, results map[string]Ta
 	}
 	var cs []command
 	for _, item := range items {
-		c := n.callOf(e.scope(&h, item, results))
+		c := n.callOf(e.scope(b, n, &h, item, results))
 		for _, p := range e.probesOf(b, n, c, []inventory.Host{h}) {
 			if p.Host == host {
 				cs = append(cs, p.Command)
@@ -81,7 +81,7 @@ func (e *Engine) clusterProbes(b *book, n *node, results map[string]TaskResult) 
 	hosts := b.inventory(names)
 	byHost := map[string][]command{}
 	for _, item := range items {
-		c := n.callOf(e.scope(&hosts[0], item, results))
+		c := n.callOf(e.scope(b, n, &hosts[0], item, results))
 		for _, p := range e.probesOf(b, n, c, hosts) {
 			byHost[p.Host] = append(byHost[p.Host], p.Command)
 		}
