@@ -19,7 +19,11 @@ func Suggest(given string, among []string) string {
 		if strings.EqualFold(name, given) && name != given {
 			return name
 		}
-		if d := levenshtein.Distance(given, name, nil); d < distance && d < len(name) {
+		d := levenshtein.Distance(given, name, nil)
+		if d == 2 && len(given) == len(name) && sameLetters(given, name) {
+			d = 1 // two letters in the wrong order are one mistake
+		}
+		if d < distance && d < len(name) {
 			best, distance = name, d
 		}
 	}
@@ -32,4 +36,11 @@ func DidYouMean(given string, among []string) string {
 		return ` Did you mean "` + name + `"?`
 	}
 	return ""
+}
+
+func sameLetters(a, b string) bool {
+	x, y := []byte(a), []byte(b)
+	slices.Sort(x)
+	slices.Sort(y)
+	return slices.Equal(x, y)
 }

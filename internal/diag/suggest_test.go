@@ -15,6 +15,7 @@ func TestSuggestFindsTypingMistakesOnly(t *testing.T) {
 		"prefligt":  "preflight",
 		"HOST":      "host",
 		"rn":        "run",
+		"wbe":       "web",
 		"database":  "",
 		"x":         "",
 		"":          "",

@@ -1,0 +1,58 @@
+package runbooks
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/pxrun/pxrun/internal/secret"
+	"github.com/zclconf/go-cty/cty"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
+)
+
+// Digest identifies the sources of a document: the text of its files, of the files that its functions read, and the
+// values of its variables and secrets. A plan made from other sources is stale. The key keeps a digest from being used
+// to try out secrets; it belongs to the user's state folder and not into the plan. Without a key the values of secrets
+// and sensitive variables are left out.
+func (d *Document) Digest(key []byte) string {
+	h := hmac.New(sha256.New, key)
+	part := func(kind, name string, value []byte) {
+		fmt.Fprintf(h, "%s %d %d\n", kind, len(name), len(value))
+		_, _ = io.WriteString(h, name)
+		_, _ = h.Write(value)
+	}
+	for _, name := range d.Names {
+		part("file", name, d.Files[name].Bytes)
+	}
+	for _, path := range slices.Sorted(maps.Keys(d.reads)) {
+		sum := d.reads[path]
+		part("read", path, sum[:])
+	}
+	for _, v := range d.Variables {
+		if len(key) > 0 || !secret.Is(v.Value) {
+			part("var", v.Name, canonical(v.Value))
+		}
+	}
+	if len(key) > 0 {
+		for _, name := range slices.Sorted(maps.Keys(d.secretText)) {
+			part("secret", name, []byte(d.secretText[name].Reveal()))
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func canonical(v cty.Value) []byte {
+	plain, _ := v.UnmarkDeep()
+	if !plain.IsWhollyKnown() {
+		return []byte("unknown")
+	}
+	raw, err := ctyjson.Marshal(plain, cty.DynamicPseudoType)
+	if err != nil {
+		return []byte(plain.Type().GoString())
+	}
+	return raw
+}
