@@ -76,7 +76,7 @@ func (s *solo) failure() error {
 // startSolo opens a session and starts the command.
 func (l *link) startSolo(ctx context.Context, c transport.Command, near streams) (*solo, error) {
 	marker := newMarker()
-	text := sessionText(c, marker)
+	text := sessionText(c, marker, near.in != nil)
 	if len(text) > maxExec {
 		return nil, fmt.Errorf("the command %q is too long for a session of its own: %d bytes", c.String(), len(text))
 	}

@@ -113,10 +113,10 @@ func shellLine(c transport.Command, marker string) string {
 	return "printf %s " + quote(string(c.Stdin)) + " 2>/dev/null|( " + body(c) + " );__pxrun " + marker + "\n"
 }
 
-// sessionText is one command as the argument of "sh -c" in a session of its own.
-func sessionText(c transport.Command, marker string) string {
+// sessionText is one command as the argument of "sh -c" in a session of its own. With input it reads the session's.
+func sessionText(c transport.Command, marker string, input bool) string {
 	text := prologue + mark(marker, `"$$"`) + ";( " + body(c) + " )"
-	if len(c.Stdin) == 0 {
+	if !input {
 		text += "</dev/null"
 	}
 	return text
