@@ -1,0 +1,87 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/pxrun/pxrun/lab/machine"
+)
+
+// pveversion is the program of that name.
+func (n *Node) pveversion(ctx context.Context, p *machine.Proc) int {
+	if n.w.clock.Sleep(ctx, perlStart) != nil {
+		return exitDie
+	}
+	kernel := n.m.Kernel()
+	if len(p.Args()) == 0 {
+		p.Printf("pve-manager/%s/%s (running kernel: %s)\n", n.release.Version, n.release.Hash, kernel)
+		return 0
+	}
+	if arg := strings.TrimLeft(p.Args()[0], "-"); arg != "v" && arg != "verbose" {
+		return usage(p, &paramError{head: "unable to parse option"}, "pveversion  [OPTIONS]")
+	}
+	for _, pkg := range n.release.Packages {
+		switch pkg.Name {
+		case "proxmox-ve":
+			p.Printf("proxmox-ve: %s (running kernel: %s)\n", pkg.Version, kernel)
+		case "pve-manager":
+			p.Printf("pve-manager: %s (running version: %s/%s)\n", pkg.Version, pkg.Version, n.release.Hash)
+		default:
+			p.Printf("%s: %s\n", pkg.Name, pkg.Version)
+		}
+	}
+	return 0
+}
+
+// haManager is the program ha-manager, as far as a cluster without HA resources shows it.
+func (n *Node) haManager(ctx context.Context, p *machine.Proc) int {
+	if n.w.clock.Sleep(ctx, perlStart) != nil {
+		return exitDie
+	}
+	if p.UID != 0 {
+		return die(p, exitDie, "please run as root")
+	}
+	switch strings.Join(p.Args(), " ") {
+	case "status", "status --verbose 1", "status --verbose":
+	case "config", "rules config":
+		return 0
+	default:
+		fmt.Fprintln(p.Stderr, "ERROR: unknown command 'ha-manager "+strings.Join(p.Args(), " ")+"'")
+		return exitDie
+	}
+	if n.canWrite() {
+		p.Println("quorum OK")
+	} else {
+		p.Printf("quorum No quorum on node '%s'!\n", n.name)
+	}
+	if n.release.Major() >= 9 {
+		p.Println("fencing standby (CRM watchdog standby)")
+	}
+	return 0
+}
+
+// pmxcfsProgram is `pmxcfs -l`: the cluster file system by hand, writable without quorum.
+func (n *Node) pmxcfsProgram(ctx context.Context, p *machine.Proc) int {
+	local := false
+	for _, arg := range p.Args() {
+		switch arg {
+		case "-l", "--local":
+			local = true
+		case "-h", "--help":
+			p.Println("Usage:\n  pmxcfs [OPTION...]")
+			return 0
+		}
+	}
+	if n.mounted() {
+		fmt.Fprintln(p.Stderr, "[main] notice: unable to acquire pmxcfs lock - trying again\n[main] crit: unable to acquire pmxcfs lock: Resource temporarily unavailable")
+		return exitDie
+	}
+	if err := n.startPmxcfs(ctx, local); err != nil {
+		return die(p, exitDie, "%v", err)
+	}
+	if local {
+		fmt.Fprintln(p.Stderr, "[main] notice: forcing local mode (although corosync.conf exists)")
+	}
+	return 0
+}
