@@ -52,45 +52,70 @@ type undoKey struct{ host, id string }
 
 // Fold reads the events of one run in their order. A run that was resumed has its attempts one after the other.
 func Fold(events []Event) History {
-	var h History
-	open := map[changeKey]Unfinished{}
-	pending := map[undoKey]Pending{}
+	var f Folding
 	for _, e := range events {
-		h.Run, h.Last = cmp.Or(e.Run, h.Run), e.Time
-		h.Step = cmp.Or(e.Step, h.Step)
-		switch b := e.Body.(type) {
-		case RunStarted:
-			if h.Started.IsZero() {
-				h.Started = e.Time
-			}
-			h.Runbook, h.Hosts, h.Tasks = b.Runbook, b.Hosts, b.Tasks
-			h.Ended, h.Status = false, ""
-			clear(open) // the attempt before this one was told about when it was resumed
-		case ChangeStarted:
-			open[changeKey{e.Step, e.Host, b.Change.ID}] = Unfinished{Step: e.Step, Since: e.Time, Change: b.Change}
-		case ChangeDone:
-			delete(open, changeKey{e.Step, e.Host, b.ID})
-			if b.Error == "" {
-				h.Changes++
-			}
-		case UndoRegistered:
-			pending[undoKey{e.Host, b.ID}] = Pending{Run: e.Run, Step: e.Step, ID: b.ID, Since: e.Time, Undo: b.Undo}
-		case UndoDone:
-			switch {
-			case b.Error != "":
-			case b.Of != "" && b.Of != e.Run:
-				h.Undone = append(h.Undone, Undone{b.Of, e.Host, b.ID})
-			default:
-				delete(pending, undoKey{e.Host, b.ID})
-			}
-		case RunDone:
-			h.Ended, h.Status, h.Summary, h.Duration = true, b.Status, b.Summary, b.Duration
-		}
+		f.Add(e)
 	}
-	for _, u := range open {
+	return f.History()
+}
+
+// Folding makes a History event by event. The zero value is ready.
+type Folding struct {
+	h       History
+	open    map[changeKey]Unfinished
+	pending map[undoKey]Pending
+}
+
+// Add takes the next event in.
+func (f *Folding) Add(e Event) {
+	if f.open == nil {
+		f.open, f.pending = map[changeKey]Unfinished{}, map[undoKey]Pending{}
+	}
+	h := &f.h
+	h.Run, h.Last = cmp.Or(e.Run, h.Run), e.Time
+	h.Step = cmp.Or(e.Step, h.Step)
+	switch b := e.Body.(type) {
+	case RunStarted:
+		if h.Started.IsZero() {
+			h.Started = e.Time
+		}
+		h.Runbook, h.Hosts, h.Tasks = b.Runbook, b.Hosts, b.Tasks
+		h.Ended, h.Status = false, ""
+		clear(f.open) // what the attempt before left unknown was told when this one began
+	case ChangeStarted:
+		f.open[changeKey{e.Step, e.Host, b.Change.ID}] = Unfinished{Step: e.Step, Since: e.Time, Change: b.Change}
+	case ChangeDone:
+		delete(f.open, changeKey{e.Step, e.Host, b.ID})
+		if b.Error == "" {
+			h.Changes++
+		}
+	case UndoRegistered:
+		f.pending[undoKey{e.Host, b.ID}] = Pending{Run: e.Run, Step: e.Step, ID: b.ID, Since: e.Time, Undo: b.Undo}
+	case UndoDone:
+		f.undone(e, b)
+	case RunDone:
+		h.Ended, h.Status, h.Summary, h.Duration = true, b.Status, b.Summary, b.Duration
+	}
+}
+
+func (f *Folding) undone(e Event, b UndoDone) {
+	switch {
+	case b.Error != "":
+	case b.Of != "" && b.Of != e.Run:
+		f.h.Undone = append(f.h.Undone, Undone{b.Of, e.Host, b.ID})
+	default:
+		delete(f.pending, undoKey{e.Host, b.ID})
+	}
+}
+
+// History is what the events so far say.
+func (f *Folding) History() History {
+	h := f.h
+	h.Undone = slices.Clone(h.Undone)
+	for _, u := range f.open {
 		h.Unknown = append(h.Unknown, u)
 	}
-	for _, p := range pending {
+	for _, p := range f.pending {
 		h.Pending = append(h.Pending, p)
 	}
 	slices.SortFunc(h.Unknown, func(a, b Unfinished) int {
