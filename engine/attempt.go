@@ -197,9 +197,7 @@ func (r *run) warm(ctx context.Context, n *node, on []inventory.Host) {
 			}
 			work.Go(func() {
 				k.freshen(true)
-				if _, reads := k.conns(); reads != nil {
-					_ = reads.prefetch(ctx, probes[h.Name])
-				}
+				_ = k.ahead(ctx, probes[h.Name])
 			})
 		}
 		work.Wait()
@@ -214,8 +212,7 @@ func (r *run) warm(ctx context.Context, n *node, on []inventory.Host) {
 		return
 	}
 	probes, upTo := r.upcoming(n.index, on[0].Name, n.block)
-	_, reads := k.conns()
-	if reads != nil && reads.prefetch(ctx, probes) == nil {
+	if k.ahead(ctx, probes) == nil {
 		k.warmed(upTo)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +18,6 @@ import (
 type (
 	conn    = transport.Conn
 	command = transport.Command
-	answer  = transport.Result
 )
 
 // fresh is how long reads of an apply stay good while nothing is known to have changed. Batches of tasks that change
@@ -45,9 +44,9 @@ type link struct {
 	err     error
 
 	mu      sync.Mutex
-	raw     conn   // reports its commands; nil until connected
-	reads   *cache // over raw
-	step    string // what the host is at, for reported commands
+	raw     conn                // reports its commands; nil until connected
+	reads   *transport.Prefetch // over raw
+	step    string              // what the host is at, for reported commands
 	facts   cty.Value
 	warm    int // tasks up to this index were prefetched; -1 for none
 	warmAt  time.Time
@@ -109,9 +108,9 @@ func (k *link) connect(ctx context.Context, again bool) error {
 	if err != nil {
 		told.Error = err.Error()
 	} else {
-		raw := &reporting{conn: c, k: k}
+		raw := transport.Trace(k.host.Name, k.ran)(c)
 		k.mu.Lock()
-		k.raw, k.reads = raw, newCache(raw)
+		k.raw, k.reads = raw, transport.NewPrefetch(raw)
 		k.mu.Unlock()
 	}
 	e.tell(ctx, "", k.host.Name, told)
@@ -156,7 +155,7 @@ func (l *links) close() error {
 }
 
 // conns gives the bare and the caching connection; nil before the host was reached.
-func (k *link) conns() (conn, *cache) {
+func (k *link) conns() (conn, *transport.Prefetch) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.raw, k.reads
@@ -197,7 +196,7 @@ func (k *link) freshen(strict bool) {
 	reads := k.reads
 	k.mu.Unlock()
 	if old && reads != nil {
-		reads.forget()
+		reads.Forget()
 	}
 }
 
@@ -208,8 +207,17 @@ func (k *link) forget() {
 	reads := k.reads
 	k.mu.Unlock()
 	if reads != nil {
-		reads.forget()
+		reads.Forget()
 	}
+}
+
+// ahead fetches reads in one round trip. Each is expected twice: by Plan, and by Read for the outputs.
+func (k *link) ahead(ctx context.Context, probes []command) error {
+	_, reads := k.conns()
+	if reads == nil || len(probes) == 0 {
+		return nil
+	}
+	return reads.Prefetch(ctx, slices.Concat(probes, probes))
 }
 
 // follow asks that reads travel with the next mutating command; they warm the tasks up to index.
@@ -219,63 +227,29 @@ func (k *link) follow(probes []command, index int) {
 	reads := k.reads
 	k.mu.Unlock()
 	if reads != nil {
-		reads.follow(probes)
+		reads.Follow(slices.Concat(probes, probes)) // see ahead
 	}
 }
 
-// mutating notes that the host is about to change: what was cached is void, except for what follows the command. A
-// file that is put takes nothing with it.
-func (k *link) mutating(follows bool) {
+// mutating notes that the host is about to change: what was cached is void, except for what follows the change.
+func (k *link) mutating() {
 	k.of.writes.Add(1)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.warm = -1
-	if follows {
-		k.warm, k.follows = k.follows, -1
-	}
+	k.warm, k.follows = k.follows, -1
 	k.warmAt, k.writes = k.of.e.cfg.Clock.Now(), k.of.writes.Load()
 }
 
-// reporting tells the bus of every command that goes over the wire.
-type reporting struct {
-	conn
-	k *link
-}
-
-func (r *reporting) Run(ctx context.Context, c command) (answer, error) {
-	res, err := r.conn.Run(ctx, c)
-	r.ran(ctx, c, res, err)
-	return res, err
-}
-
-func (r *reporting) Batch(ctx context.Context, cs []command) ([]answer, error) {
-	all, err := r.conn.Batch(ctx, cs)
-	for i := range min(len(all), len(cs)) {
-		r.ran(ctx, cs[i], all[i], err)
+// ran tells the bus of a command that went over the wire.
+func (k *link) ran(t transport.Traced) {
+	exit := t.Result.Exit
+	if t.Err != nil {
+		exit = -1
 	}
-	return all, err
-}
-
-func (r *reporting) Put(ctx context.Context, f transport.File) error {
-	start := r.k.of.e.cfg.Clock.Now()
-	err := r.conn.Put(ctx, f)
-	r.ran(ctx, command{Argv: []string{"(put)", f.Path}, Mutates: true}, answer{Duration: r.k.of.e.cfg.Clock.Now().Sub(start)}, err)
-	return err
-}
-
-func (r *reporting) Get(ctx context.Context, path string, w io.Writer) error {
-	start := r.k.of.e.cfg.Clock.Now()
-	err := r.conn.Get(ctx, path, w)
-	r.ran(ctx, command{Argv: []string{"(get)", path}}, answer{Duration: r.k.of.e.cfg.Clock.Now().Sub(start)}, err)
-	return err
-}
-
-func (r *reporting) ran(ctx context.Context, c command, res answer, err error) {
-	if err != nil {
-		res.Exit = -1
-	}
-	r.k.mu.Lock()
-	step := r.k.step
-	r.k.mu.Unlock()
-	r.k.of.e.tell(ctx, step, r.k.host.Name, event.CommandRan{Command: c.String(), Exit: res.Exit, Mutates: c.Mutates, Duration: res.Duration})
+	k.mu.Lock()
+	step := k.step
+	k.mu.Unlock()
+	k.of.e.tell(context.Background(), step, k.host.Name, event.CommandRan{
+		Command: t.Command.String(), Exit: exit, Mutates: t.Command.Mutates, Duration: t.Took,
+	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/pxrun/pxrun/inventory"
 	"github.com/sourcegraph/conc/pool"
 )
@@ -153,9 +154,8 @@ func (e *Engine) reachHost(ctx context.Context, b *book, host string, cluster []
 	if needFacts {
 		first = append(first, e.cfg.Facts.Probes...)
 	}
-	_, reads := k.conns()
 	// A read that fails here fails again where a task makes it, and is reported there.
-	_ = reads.prefetch(ctx, first)
+	_ = k.ahead(ctx, first)
 	if !needFacts || e.gather(ctx, k) != nil {
 		return
 	}
@@ -165,7 +165,7 @@ func (e *Engine) reachHost(ctx context.Context, b *book, host string, cluster []
 			second = append(second, e.hostProbes(b, n, host, nil)...)
 		}
 	}
-	_ = reads.prefetch(ctx, second)
+	_ = k.ahead(ctx, second)
 }
 
 // usesFacts reports whether a task evaluates an expression with the facts of a host.
@@ -185,7 +185,7 @@ func (e *Engine) gather(ctx context.Context, k *link) error {
 		return nil
 	}
 	_, reads := k.conns()
-	facts, err := e.cfg.Facts.Gather(ctx, readOnly{reads})
+	facts, err := e.cfg.Facts.Gather(ctx, transport.ReadOnly(unclosed{reads}))
 	if err != nil {
 		e.tell(ctx, "", k.host.Name, event.Warning{Text: "its facts could not be read: " + err.Error()})
 		return err

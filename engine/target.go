@@ -65,7 +65,7 @@ func (t *target) Conn(ctx context.Context, host string) (transport.Conn, error) 
 	}
 	if !t.acts {
 		_, reads := k.conns()
-		return readOnly{reads}, nil
+		return transport.ReadOnly(unclosed{reads}), nil
 	}
 	return t.acting(k), nil
 }
@@ -78,7 +78,7 @@ func (t *target) acting(k *link) *acting {
 func (t *target) Detach(ctx context.Context, host string, j module.Job) (transport.Result, error) {
 	switch {
 	case !t.acts:
-		return transport.Result{}, fmt.Errorf("%w: job %q", ErrReadOnly, j.Name)
+		return transport.Result{}, &transport.ReadOnlyError{Command: fmt.Sprintf("job %q", j.Name)}
 	case t.e.cfg.Detach == nil:
 		return transport.Result{}, fmt.Errorf("job %q: this run has no way to detach commands", j.Name)
 	}
@@ -87,12 +87,13 @@ func (t *target) Detach(ctx context.Context, host string, j module.Job) (transpo
 		return transport.Result{}, err
 	}
 	raw, reads := k.conns()
-	mine := reads.begin()
-	k.mutating(false)
-	defer func() {
-		reads.end(mine)
-		k.mutating(false)
-	}()
+	change := func() {
+		reads.Forget()
+		k.follow(nil, -1)
+		k.mutating()
+	}
+	change()
+	defer change()
 	j.Command.Output = t.listen(host, j.Command.Output)
 	return t.e.cfg.Detach(ctx, raw, host, t.e.cfg.RunID, j)
 }
@@ -222,6 +223,12 @@ func (t *target) lookAgain() {
 	}
 }
 
+// unclosed keeps modules from closing what the engine closes itself.
+type unclosed struct{ conn }
+
+// Close does nothing.
+func (unclosed) Close() error { return nil }
+
 // acting is the connection that changes are made through.
 type acting struct {
 	conn
@@ -229,17 +236,17 @@ type acting struct {
 	t *target
 }
 
-func (a *acting) Run(ctx context.Context, c command) (answer, error) {
+func (a *acting) Run(ctx context.Context, c command) (transport.Result, error) {
 	if c.Mutates {
-		a.k.mutating(true)
+		a.k.mutating()
 		c.Output = a.t.listen(a.k.host.Name, c.Output)
 	}
 	return a.conn.Run(ctx, c)
 }
 
-func (a *acting) Batch(ctx context.Context, cs []command) ([]answer, error) {
+func (a *acting) Batch(ctx context.Context, cs []command) ([]transport.Result, error) {
 	if slices.ContainsFunc(cs, func(c command) bool { return c.Mutates }) {
-		a.k.mutating(true)
+		a.k.mutating()
 		cs = slices.Clone(cs)
 		for i := range cs {
 			if cs[i].Mutates {
@@ -251,7 +258,7 @@ func (a *acting) Batch(ctx context.Context, cs []command) ([]answer, error) {
 }
 
 func (a *acting) Put(ctx context.Context, f transport.File) error {
-	a.k.mutating(false)
+	a.k.mutating()
 	return a.conn.Put(ctx, f)
 }
 

@@ -139,7 +139,7 @@ func (e *Engine) takeBack(ctx context.Context, site *inventory.Site, p event.Pen
 	if c.Timeout <= 0 {
 		c.Timeout = 2 * time.Minute
 	}
-	k.mutating(false)
+	k.mutating()
 	_, reads := k.conns()
 	res, err := reads.Run(ctx, c)
 	if err != nil {
