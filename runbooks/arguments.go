@@ -53,7 +53,7 @@ func (a *arguments) decode(s engine.Scope) (any, *engine.Unknown, diag.List) {
 	if diags = a.explain(diags); diags.HasErrors() {
 		return nil, nil, diags
 	}
-	if plain, _ := v.UnmarkDeep(); !plain.IsWhollyKnown() {
+	if !v.IsWhollyKnown() {
 		return nil, a.env.unknown(m, a.uses), diags
 	}
 	args := a.module.NewArgs()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"github.com/pxrun/pxrun/internal/secret"
@@ -30,7 +31,7 @@ func (d *Document) Digest(key []byte) string {
 	}
 	for _, path := range slices.Sorted(maps.Keys(d.reads)) {
 		sum := d.reads[path]
-		part("read", path, sum[:])
+		part("read", relative(d.base, path), sum[:])
 	}
 	for _, v := range d.Variables {
 		if len(key) > 0 || !secret.Is(v.Value) {
@@ -43,6 +44,14 @@ func (d *Document) Digest(key []byte) string {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// relative names a file as seen from a folder, so that the same site gives the same digest wherever it lies.
+func relative(base, path string) string {
+	if rel, err := filepath.Rel(base, path); err == nil {
+		return rel
+	}
+	return path
 }
 
 func canonical(v cty.Value) []byte {

@@ -32,6 +32,7 @@ type Document struct {
 
 	built []*engine.Runbook
 	reads map[string][32]byte
+	base  string // the folder that relative paths start at
 	// secretText are the secrets that were read, by name.
 	secretText map[string]secret.String
 }
@@ -50,7 +51,7 @@ func (l *loader) document() *Document {
 	return &Document{
 		Site: l.site, Files: l.src.files, Names: l.src.names(), Variables: l.variables, Secrets: l.secrets,
 		Runbooks: l.infos, Schedules: l.schedules, Notifies: l.notifies, ModuleDecls: l.modules, built: l.runbooks,
-		reads: l.around.seen.snapshot(), secretText: l.secretText,
+		reads: l.around.seen.snapshot(), secretText: l.secretText, base: l.src.base,
 	}
 }
 

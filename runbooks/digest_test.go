@@ -1,0 +1,37 @@
+package runbooks_test
+
+import (
+	"testing"
+
+	"github.com/pxrun/pxrun/runbooks"
+	"github.com/stretchr/testify/require"
+)
+
+func TestDigestChangesWithWhatAPlanRestsOn(t *testing.T) {
+	const src = `variable "v" { default = "a" }
+variable "hidden" {
+  default   = "a"
+  sensitive = true
+}
+secret "s" { env = "S" }
+locals { text = file("text.txt") }
+` + usesSecret
+	files := func(site, text string) map[string]string {
+		return map[string]string{"site.hcl": site, "text.txt": text}
+	}
+	digest := func(files map[string]string, key string, env string, vars ...runbooks.Assignment) string {
+		doc, diags := loadFiles(t, files, runbooks.Options{ResolveSecrets: true, Environ: []string{"S=" + env}, Vars: vars})
+		require.Empty(t, show(diags, doc.Files))
+		return doc.Digest([]byte(key))
+	}
+	base := digest(files(src, "t"), "key", "x")
+	require.Len(t, base, 64)
+	require.NotEqual(t, base, digest(files(src+"# more\n", "t"), "key", "x"))
+	require.NotEqual(t, base, digest(files(src, "t"), "key", "y"), "another secret")
+	require.NotEqual(t, base, digest(files(src, "t"), "other key", "x"))
+	require.NotEqual(t, base, digest(files(src, "t"), "key", "x", runbooks.Assignment{Name: "v", Value: "b"}))
+	require.NotEqual(t, base, digest(files(src, "t"), "key", "x", runbooks.Assignment{Name: "hidden", Value: "b"}))
+	require.NotEqual(t, base, digest(files(src, "u"), "key", "x"), "a file that is read")
+	require.Equal(t, base, digest(files(src, "t"), "key", "x"))
+	require.Equal(t, digest(files(src, "t"), "", "x"), digest(files(src, "t"), "", "y"), "without a key, secrets are left out")
+}
