@@ -11,6 +11,8 @@ import (
 type Options struct {
 	// Brief leaves out what does not change while a cluster forms: packages, hardware, addresses, keys. For polling.
 	Brief bool
+	// Keys reads, beside what Brief does, the keys that open root's account.
+	Keys bool
 }
 
 // read is one line of a snapshot script: a name, a time limit and the command.
@@ -72,6 +74,7 @@ func script(want func(read) bool) string {
 var (
 	fullScript  = script(func(read) bool { return true })
 	briefScript = script(func(r read) bool { return r.brief })
+	keysScript  = script(func(r read) bool { return r.brief || r.name == "keys" })
 	factsScript = script(func(r read) bool { return r.facts })
 )
 
@@ -82,10 +85,14 @@ const probeTimeout = 45 * time.Second
 // ProbeNode is the command that ReadNode runs. It is the same text for the same options, so that a module can list it
 // as a probe.
 func ProbeNode(o Options) transport.Command {
-	if o.Brief {
-		return transport.Command{Script: briefScript, Timeout: probeTimeout}
+	text := fullScript
+	switch {
+	case o.Keys:
+		text = keysScript
+	case o.Brief:
+		text = briefScript
 	}
-	return transport.Command{Script: fullScript, Timeout: probeTimeout}
+	return transport.Command{Script: text, Timeout: probeTimeout}
 }
 
 // FactsProbe is the command that Facts runs.

@@ -1,6 +1,18 @@
+// Package cluster holds the modules that make and check a cluster: preflight, cluster_create and node_join. They read
+// through internal/pve, decide on values, and act by Proxmox's own tools.
 package cluster
 
-import "github.com/pxrun/pxrun/engine/module"
+import (
+	"time"
+
+	"github.com/pxrun/pxrun/engine/module"
+)
 
 // All returns the modules of this family.
-func All() []module.Module { return nil }
+func All() []module.Module {
+	return []module.Module{
+		preflight(time.Now),
+		clusterCreate(),
+		nodeJoin(),
+	}
+}
