@@ -44,7 +44,7 @@ func (d *decoder) value(f *Field, v cty.Value, into reflect.Value, path cty.Path
 	}
 	v, _ = v.UnmarkDeep()
 	if !v.IsWhollyKnown() {
-		d.report(path, "Value not known yet", "%s is known only after earlier tasks have run.", subject(path))
+		d.report(path, NotKnown, "%s is known only after earlier tasks have run.", subject(path))
 		return
 	}
 	if v.IsNull() {
@@ -100,7 +100,7 @@ func (d *decoder) secretText(f *Field, v cty.Value, into reflect.Value, path cty
 	marked := secret.Is(v)
 	v, _ = v.Unmark()
 	if !v.IsKnown() {
-		d.report(path, "Value not known yet", "%s is known only after earlier tasks have run.", subject(path))
+		d.report(path, NotKnown, "%s is known only after earlier tasks have run.", subject(path))
 		return
 	}
 	if v.Type() != cty.String || v.IsNull() {

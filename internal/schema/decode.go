@@ -84,7 +84,7 @@ func (d *decoder) attributes(v cty.Value, path cty.Path) (map[string]cty.Value, 
 		d.report(path, "Secret in a plain argument", "%s is secret as a whole, its names included, which would be shown. Only its values may be secret.", subject(path))
 		return nil, false
 	case !whole.IsKnown():
-		d.report(path, "Value not known yet", "The value is known only after earlier tasks have run.")
+		d.report(path, NotKnown, "The value is known only after earlier tasks have run.")
 		return nil, false
 	case !t.IsObjectType() && !t.IsMapType():
 		d.report(path, "Wrong type", "%s wanted an object, got %s.", subject(path), describe(whole))
@@ -157,7 +157,7 @@ func (d *decoder) elements(v cty.Value, path cty.Path) ([]cty.Value, bool) {
 	case whole.IsNull():
 		return nil, true
 	case !whole.IsKnown():
-		d.report(path, "Value not known yet", "The value is known only after earlier tasks have run.")
+		d.report(path, NotKnown, "The value is known only after earlier tasks have run.")
 		return nil, false
 	case !t.IsTupleType() && !t.IsListType() && !t.IsSetType():
 		d.report(path, "Wrong type", "%s wanted a list, got %s. Write it in brackets: [ … ].", subject(path), describe(whole))

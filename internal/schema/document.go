@@ -5,14 +5,21 @@ import (
 	"strings"
 )
 
-// Markdown documents the arguments: a table for each body, those of nested blocks after that of their parent.
+// Markdown documents arguments: a table for each body, those of nested blocks after that of their parent.
 func (b *Body) Markdown() string {
 	var out strings.Builder
-	b.document(&out, "")
+	b.document(&out, "", true)
 	return out.String()
 }
 
-func (b *Body) document(out *strings.Builder, heading string) {
+// OutputsMarkdown documents what a module gives: the same tables without what one may leave out.
+func (b *Body) OutputsMarkdown() string {
+	var out strings.Builder
+	b.document(&out, "", false)
+	return out.String()
+}
+
+func (b *Body) document(out *strings.Builder, heading string, written bool) {
 	if heading != "" {
 		fmt.Fprintf(out, "\n### %s\n\n", heading)
 	}
@@ -20,9 +27,17 @@ func (b *Body) document(out *strings.Builder, heading string) {
 		out.WriteString("None.\n")
 		return
 	}
-	out.WriteString("| name | type | | what it is |\n|---|---|---|---|\n")
+	if written {
+		out.WriteString("| name | type | | what it is |\n|---|---|---|---|\n")
+	} else {
+		out.WriteString("| name | type | what it is |\n|---|---|---|\n")
+	}
 	for _, f := range b.fields {
-		fmt.Fprintf(out, "| `%s` | %s | %s | %s |\n", f.Name, f.Type, f.need(), cell(f.explain()))
+		fmt.Fprintf(out, "| `%s` | %s | ", f.Name, f.Type)
+		if written {
+			out.WriteString(f.need() + " | ")
+		}
+		out.WriteString(cell(f.explain()) + " |\n")
 	}
 	for _, f := range b.fields {
 		if f.Body == nil {
@@ -32,7 +47,7 @@ func (b *Body) document(out *strings.Builder, heading string) {
 		if f.Block {
 			what = "Block `" + f.Name + "`"
 		}
-		f.Body.document(out, what)
+		f.Body.document(out, what, written)
 	}
 }
 

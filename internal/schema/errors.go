@@ -16,6 +16,9 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Summary + ": " + e.Detail }
 
+// NotKnown is the summary of an Error about a value that is known only after earlier tasks have run.
+const NotKnown = "Value not known yet"
+
 // At is how Validate points at an attribute: At("content", err), At("pool[0].size", err). A nil err stays nil.
 func At(path string, err error) error {
 	if err == nil {

@@ -32,6 +32,7 @@ func CheckModules(t *testing.T, modules []module.Module) {
 			require.NotEmpty(t, spec.Doc)
 			for _, f := range append(m.Args().Fields(), m.Args().Blocks()...) {
 				require.Regexp(t, snakeCase, f.Name)
+				require.NotContains(t, append(common(), "retry"), f.Name, "every task has an argument of this name")
 				require.Regexp(t, `^[A-Z].*[.)]$`, f.Doc, "the doc of %s is a sentence", f.Name)
 			}
 			_, err := m.Args().JSON()
@@ -82,12 +83,16 @@ func exampleProblems(t *testing.T, m module.Module) []string {
 
 // withoutCommon takes away the arguments that every task has and no module sees.
 func withoutCommon(body hcl.Body) hcl.Body {
-	common := &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{{Type: "retry"}}}
-	for _, name := range []string{"hosts", "when", "for_each", "timeout", "tags", "on_failure", "sensitive", "delegate_to", "run_once"} {
-		common.Attributes = append(common.Attributes, hcl.AttributeSchema{Name: name})
+	schema := &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{{Type: "retry"}}}
+	for _, name := range common() {
+		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: name})
 	}
-	_, rest, _ := body.PartialContent(common)
+	_, rest, _ := body.PartialContent(schema)
 	return rest
+}
+
+func common() []string {
+	return []string{"hosts", "when", "for_each", "timeout", "tags", "on_failure", "sensitive", "delegate_to", "run_once"}
 }
 
 // exampleScope has something for everything that an example may refer to.
