@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/schollz/progressbar/v3"
 )
 
@@ -67,7 +68,13 @@ func (t transcript) frame(b *bar, now time.Time) []string {
 	}
 	head := fmt.Sprintf("%s %d/%d  %s", t.paint(accent, b.text(t.finished, t.start.Tasks)), min(t.finished, t.start.Tasks), t.start.Tasks, t.fit(what, 24))
 	lines := []string{head + t.paint(dim, "  "+since(t.began, now))}
-	return append(lines, t.rows(now)...)
+	lines = append(lines, t.rows(now)...)
+	if t.Width > 0 {
+		for i, line := range lines {
+			lines[i] = ansi.Truncate(line, t.Width-1, "") // a line that wraps would be counted as one and left behind
+		}
+	}
+	return lines
 }
 
 func (t transcript) rows(now time.Time) []string {

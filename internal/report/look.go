@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"charm.land/lipgloss/v2"
+	"github.com/pxrun/pxrun/engine/event"
 )
 
 // Look says what the place that a report is written to can show.
@@ -189,4 +190,9 @@ func escapeLength(text string) int {
 	default:
 		return 2
 	}
+}
+
+// Title is a heading with the mark of a status in front.
+func (l Look) Title(text string, s event.Status) string {
+	return l.statusSymbol(s) + " " + l.paint(strong, text)
 }

@@ -14,19 +14,25 @@ import (
 // refresh is how often the live part of the terminal is drawn anew.
 const refresh = 120 * time.Millisecond
 
+// backlog is how many lines wait for a terminal that does not take them before output lines are left out.
+const backlog = 5000
+
 // Terminal is the sink for a person who watches. Lines that stay scroll by above; below them one bar for the whole run
-// and a row for each host at work are drawn over and over, by one goroutine.
+// and a row for each host at work are drawn over and over, by one goroutine. A terminal that takes nothing for a while
+// does not hold the run up.
 type Terminal struct {
-	w     io.Writer
-	t     transcript
-	bar   *bar
 	stop  chan struct{}
 	ended sync.WaitGroup
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards what is to be shown; never held while writing
+	t       transcript
 	pending []string // lines to write above the live part
-	drawn   int      // lines of the live part that are on the screen
-	paused  bool
+	left    int      // output lines left out
+
+	drawing sync.Mutex // guards the screen; taken before mu
+	w       io.Writer
+	bar     *bar
+	drawn   int // lines of the live part that are on the screen
 	err     error
 }
 
@@ -43,9 +49,10 @@ func (t *Terminal) loop() {
 	for {
 		select {
 		case <-tick.C:
-			t.mu.Lock()
-			t.draw()
-			t.mu.Unlock()
+			if t.drawing.TryLock() { // else somebody asks a question; the next tick comes soon
+				t.draw(true)
+				t.drawing.Unlock()
+			}
 		case <-t.stop:
 			return
 		}
@@ -57,24 +64,23 @@ func (t *Terminal) Handle(_ context.Context, e event.Event) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.t.see(e)
-	t.pending = append(t.pending, t.t.lines(e, s)...)
-	if _, over := e.Body.(event.RunDone); over {
-		t.erase()
+	lines := t.t.lines(e, s)
+	if len(t.pending)+len(lines) > backlog {
+		switch e.Body.(type) {
+		case event.Output, event.CommandRan:
+			t.left += len(lines)
+			return nil
+		}
 	}
-	return t.err
+	t.pending = append(t.pending, lines...)
+	return nil
 }
 
 // Suspend takes the live part off the screen while f uses the terminal, such as for a question.
 func (t *Terminal) Suspend(f func() error) error {
-	t.mu.Lock()
-	t.erase()
-	t.paused = true
-	t.mu.Unlock()
-	defer func() {
-		t.mu.Lock()
-		t.paused = false
-		t.mu.Unlock()
-	}()
+	t.drawing.Lock()
+	defer t.drawing.Unlock()
+	t.draw(false)
 	return f()
 }
 
@@ -82,55 +88,38 @@ func (t *Terminal) Suspend(f func() error) error {
 func (t *Terminal) Close() error {
 	close(t.stop)
 	t.ended.Wait()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.erase()
+	t.drawing.Lock()
+	defer t.drawing.Unlock()
+	t.draw(false)
 	return t.err
 }
 
-// erase writes the pending lines and leaves no live part behind. t.mu is held.
-func (t *Terminal) erase() {
-	t.write(t.up() + t.takePending())
-	t.drawn = 0
-}
-
-// draw writes the pending lines and the live part below them, in one piece so that nothing flickers. t.mu is held.
-func (t *Terminal) draw() {
-	if t.paused {
-		return
+// draw writes the pending lines and, if wanted, the live part below them, in one piece so that nothing flickers.
+// t.drawing is held.
+func (t *Terminal) draw(live bool) {
+	t.mu.Lock()
+	lines := t.pending
+	if t.left > 0 {
+		lines = append(lines, t.t.paint(dim, fmt.Sprintf("(%s of output left out)", Count(t.left, "line"))))
 	}
-	frame := t.t.frame(t.bar, t.t.Now())
-	if len(frame) == 0 && t.drawn == 0 && len(t.pending) == 0 {
-		return
+	t.pending, t.left = nil, 0
+	var frame []string
+	if t.t.Columns != nil {
+		t.t.Width = t.t.Columns() // the window may have been resized
 	}
-	text := t.up() + t.takePending()
-	for _, line := range frame {
-		text += line + "\n"
+	if live {
+		frame = t.t.frame(t.bar, t.t.Now())
+	}
+	t.mu.Unlock()
+	var text strings.Builder
+	if t.drawn > 0 {
+		fmt.Fprintf(&text, "\x1b[%dA\r\x1b[J", t.drawn)
+	}
+	for _, line := range append(lines, frame...) {
+		text.WriteString(line + "\n")
 	}
 	t.drawn = len(frame)
-	t.write(text)
-}
-
-// up moves to the first line of the live part and clears everything below.
-func (t *Terminal) up() string {
-	if t.drawn == 0 {
-		return ""
+	if text.Len() > 0 && t.err == nil {
+		_, t.err = io.WriteString(t.w, text.String())
 	}
-	return fmt.Sprintf("\x1b[%dA\r\x1b[J", t.drawn)
-}
-
-func (t *Terminal) takePending() string {
-	if len(t.pending) == 0 {
-		return ""
-	}
-	text := strings.Join(t.pending, "\n") + "\n"
-	t.pending = nil
-	return text
-}
-
-func (t *Terminal) write(text string) {
-	if text == "" || t.err != nil {
-		return
-	}
-	_, t.err = io.WriteString(t.w, text)
 }

@@ -24,6 +24,8 @@ type Options struct {
 	Look
 	Level Level
 	Now   func() time.Time
+	// Columns tells the width of a terminal that may be resized; may be nil.
+	Columns func() int
 	// Logs names the place of a run's log files, for the summary of a run that failed; may be nil.
 	Logs func(run string) string
 }
