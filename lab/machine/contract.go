@@ -47,6 +47,8 @@ type Unit struct {
 	OnStart, OnStop func(ctx context.Context) error
 	// OnReload is called by systemctl reload; nil is a unit that cannot reload.
 	OnReload func(ctx context.Context) error
+	// Condition is asked before a start, as ConditionPathExists= is: false leaves the unit inactive without an error.
+	Condition func() bool
 	// Oneshot units have no process: they are "active (exited)" after their start.
 	Oneshot bool
 	// Static units cannot be enabled or disabled.

@@ -119,8 +119,31 @@ func (m *Machine) runProcess(ctx context.Context, p Proc, program Program, start
 	}
 	p.pid, p.ctx = entry.pid, pctx
 	m.bind(&p, entry)
-	code := m.guard(pctx, &p, program)
+	code, handled := m.intercept(pctx, &p)
+	if !handled {
+		code = m.guard(pctx, &p, program)
+	}
 	return m.end(pctx, entry, code)
+}
+
+// BeforeExec adds a function that is asked before each program starts (commands built into the shell are none). If it
+// says handled, the program does not run and ends with that code. It may wait, until ctx ends.
+func (m *Machine) BeforeExec(f func(ctx context.Context, p *Proc) (code int, handled bool)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.beforeExec = append(m.beforeExec, f)
+}
+
+func (m *Machine) intercept(ctx context.Context, p *Proc) (int, bool) {
+	m.mu.Lock()
+	list := m.beforeExec
+	m.mu.Unlock()
+	for _, f := range list {
+		if code, handled := f(ctx, p); handled {
+			return code, true
+		}
+	}
+	return 0, false
 }
 
 // bind gives a Proc the streams and the view that end with its process.
@@ -129,10 +152,11 @@ func (m *Machine) bind(p *Proc, entry *process) {
 	if f := p.files.get(0); f != nil && f.r != nil {
 		p.Stdin = bindReader(p.ctx, f.r)
 	}
-	for n, to := range map[int]*io.Writer{1: &p.Stdout, 2: &p.Stderr} {
-		if f := p.files.get(n); f != nil && f.w != nil {
-			*to = boundWriter{ctx: p.ctx, w: f.w, kill: entry.signal}
-		}
+	if f := p.files.get(1); f != nil && f.w != nil {
+		p.Stdout = boundWriter{ctx: p.ctx, w: f.w, kill: entry.signal}
+	}
+	if f := p.files.get(2); f != nil && f.w != nil {
+		p.Stderr = boundWriter{ctx: p.ctx, w: f.w, kill: entry.signal}
 	}
 	umask := fs.FileMode(0o022)
 	if p.umask != nil {

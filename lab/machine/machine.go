@@ -32,6 +32,7 @@ type Machine struct {
 	units    units
 	packages packages
 	journal  journal
+	locks    locks
 	wg       sync.WaitGroup
 
 	mu         sync.Mutex
@@ -44,6 +45,7 @@ type Machine struct {
 	bootID     string
 	bootedAt   time.Duration
 	onPower    []func(up bool)
+	beforeExec []func(ctx context.Context, p *Proc) (code int, handled bool)
 	closed     bool
 }
 
@@ -120,6 +122,7 @@ func New(o Options) *Machine {
 		m.clock, m.ownTime = clock.New(1), true
 	}
 	m.procs.all = map[int]*process{}
+	m.locks.held, m.locks.wait = map[string]*openFile{}, make(chan struct{})
 	m.bootID = m.uuid()
 	m.bootedAt = m.clock.Elapsed() - time.Duration(m.random.Int64N(int64(72*time.Hour))) - time.Hour
 	m.power = running

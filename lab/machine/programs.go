@@ -8,7 +8,10 @@ import (
 // programTable is what the base system can run. Each family of programs adds its own.
 func programTable() map[string]Program {
 	table := map[string]Program{}
-	for _, family := range []map[string]Program{shellPrograms()} {
+	for _, family := range []map[string]Program{
+		shellPrograms(), textPrograms(), filePrograms(), listPrograms(), systemPrograms(), processPrograms(), systemdPrograms(),
+		{"grep": runGrep, "egrep": runGrep, "fgrep": runGrep, "sed": runSed},
+	} {
 		maps.Copy(table, family)
 	}
 	return table

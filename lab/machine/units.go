@@ -189,7 +189,11 @@ func (m *Machine) StartUnit(ctx context.Context, name string) error {
 }
 
 func (m *Machine) startLocked(ctx context.Context, u *unit) error {
-	if state, _ := m.Unit(u.Name); state.Active == "active" {
+	state, _ := m.Unit(u.Name)
+	if state.Active == "active" {
+		return nil
+	}
+	if !m.conditionMet(u) {
 		return nil
 	}
 	m.setState(u, func(s *UnitState) { s.Active, s.Sub = "activating", "start" })
@@ -218,6 +222,22 @@ func (m *Machine) startLocked(ctx context.Context, u *unit) error {
 	m.Log(Entry{Unit: u.Name, Ident: "systemd", PID: 1, Priority: 6, Text: fmt.Sprintf("Started %s - %s.", u.Name, u.Description)})
 	return nil
 }
+
+func (m *Machine) conditionMet(u *unit) bool {
+	m.units.mu.Lock()
+	condition := u.Condition
+	m.units.mu.Unlock()
+	return condition == nil || condition()
+}
+
+// UnitActive reports whether a unit is active.
+func (m *Machine) UnitActive(name string) bool {
+	state, _ := m.Unit(name)
+	return state.Active == "active"
+}
+
+// FailUnit makes a unit look crashed, without calling its OnStop.
+func (m *Machine) FailUnit(name string) { m.SetUnitState(name, "failed", "failed", "signal") }
 
 // hook reads one of a unit's hooks under the lock, so that AddUnit may replace it at any time.
 func (m *Machine) hook(u *unit, which func(Unit) func(context.Context) error) func(context.Context) error {

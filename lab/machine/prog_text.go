@@ -1,0 +1,834 @@
+package machine
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/md5"  //nolint:gosec // md5sum is a program that scripts use
+	"crypto/sha1" //nolint:gosec // likewise sha1sum
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// textPrograms print, cut and sort text.
+func textPrograms() map[string]Program {
+	return map[string]Program{
+		"cat": runCat, "head": runHead, "tail": runTail, "wc": runWc, "cut": runCut, "sort": runSort, "uniq": runUniq, "tr": runTr,
+		"tee": runTee, "base64": runBase64, "seq": runSeq, "rev": runRev, "tac": runTac, "nl": runNl, "paste": runPaste, "fold": runCat, "yes": runYes,
+		"md5sum": sumProgram(md5.New), "sha1sum": sumProgram(sha1.New), "sha256sum": sumProgram(sha256.New), "sha512sum": sumProgram(sha512.New),
+		"cmp": runCmp, "diff": runDiff, "comm": runComm, "column": runColumn, "xxd": runHexdump, "od": runHexdump,
+	}
+}
+
+// inputs calls f with each operand's content, standard input if there is none, and complains about what cannot be
+// read. It returns false if anything could not.
+func (p *Proc) inputs(paths []string, f func(name string, content []byte)) bool {
+	if len(paths) == 0 {
+		paths = []string{"-"}
+	}
+	ok := true
+	for _, path := range paths {
+		content, err := p.ReadInput(path)
+		if err != nil {
+			if !IsCanceled(err) {
+				p.Errorf("%s: %s", path, Reason(err))
+			}
+			ok = false
+			continue
+		}
+		f(path, content)
+	}
+	return ok
+}
+
+// lines splits text into lines without their ends; a last line without one counts.
+func lines(text []byte) []string {
+	if len(text) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+}
+
+// copyFile writes a file, or standard input for "-", to w as it comes.
+func (p *Proc) copyFile(path string, w io.Writer) error {
+	in := p.Stdin
+	if path != "-" {
+		f, err := p.Open(path, os.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	_, err := io.Copy(struct{ io.Writer }{w}, struct{ io.Reader }{in})
+	return err
+}
+
+func runCat(ctx context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("nbsAEvtTu", "number=n", "show-all=A")
+	if !ok {
+		return 1
+	}
+	if len(paths) == 0 {
+		paths = []string{"-"}
+	}
+	status, n := 0, 0
+	for _, path := range paths {
+		var err error
+		if opts.has("n", "A", "E") {
+			var content []byte
+			content, err = p.ReadInput(path)
+			for _, line := range lines(content) {
+				n++
+				if opts.has("n") {
+					p.Printf("%6d\t", n)
+				}
+				if opts.has("A", "E") {
+					line += "$"
+				}
+				p.Println(line)
+			}
+		} else {
+			err = p.copyFile(path, p.Stdout)
+		}
+		if err != nil && !ended(ctx) {
+			p.Errorf("%s: %s", path, Reason(err))
+			status = 1
+		}
+	}
+	return status
+}
+
+// count reads -n NUM or the obsolete -NUM.
+func (p *Proc) countArgs(spec string, long ...string) (flags, []string, bool) {
+	args := slices.Clone(p.Args())
+	if len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' && isDigit(args[0][1]) {
+		args = append([]string{"-n", args[0][1:]}, args[1:]...)
+	}
+	return p.getoptOf(args, spec, long...)
+}
+
+func runHead(ctx context.Context, p *Proc) int {
+	opts, paths, ok := p.countArgs("n:c:qv", "lines=n", "bytes=c", "quiet=q")
+	if !ok {
+		return 1
+	}
+	if opts.has("c") {
+		n, err := strconv.Atoi(opts.last("c"))
+		if err != nil {
+			return p.Fail(1, "invalid number of bytes: ‘%s’", opts.last("c"))
+		}
+		return boolStatus(p.inputs(paths, func(_ string, c []byte) {
+			if n < 0 {
+				p.Stdout.Write(c[:max(0, len(c)+n)])
+				return
+			}
+			p.Stdout.Write(c[:min(n, len(c))])
+		}))
+	}
+	n, err := strconv.Atoi(cmp.Or(opts.last("n"), "10"))
+	if err != nil {
+		return p.Fail(1, "invalid number of lines: ‘%s’", opts.last("n"))
+	}
+	if len(paths) == 0 && n >= 0 {
+		return p.headStream(n)
+	}
+	return boolStatus(p.inputs(paths, func(name string, c []byte) {
+		if len(paths) > 1 && !opts.has("q") {
+			p.Printf("==> %s <==\n", name)
+		}
+		all := lines(c)
+		keep := n
+		if n < 0 {
+			keep = max(0, len(all)+n)
+		}
+		for _, line := range all[:min(keep, len(all))] {
+			p.Println(line)
+		}
+	}))
+}
+
+// headStream ends as soon as it has enough, so that an endless writer is stopped.
+func (p *Proc) headStream(n int) int {
+	in := bufio.NewReader(p.Stdin)
+	for range n {
+		line, err := in.ReadString('\n')
+		io.WriteString(p.Stdout, line)
+		if err != nil {
+			break
+		}
+	}
+	return 0
+}
+
+func runTail(ctx context.Context, p *Proc) int {
+	opts, paths, ok := p.countArgs("n:c:fFqv", "lines=n", "bytes=c", "follow=f", "quiet=q", "pid=")
+	if !ok {
+		return 1
+	}
+	count := cmp.Or(opts.last("n"), opts.last("c"), "10")
+	n, err := strconv.Atoi(strings.TrimPrefix(count, "+"))
+	if err != nil {
+		return p.Fail(1, "invalid number of lines: ‘%s’", count)
+	}
+	fromStart := strings.HasPrefix(count, "+")
+	n = max(n, -n)
+	status := boolStatus(p.inputs(paths, func(name string, c []byte) {
+		if len(paths) > 1 && !opts.has("q") {
+			p.Printf("==> %s <==\n", name)
+		}
+		p.Stdout.Write(tail(c, n, fromStart, opts.has("c")))
+	}))
+	if opts.has("f", "F") && len(paths) == 1 {
+		return p.follow(ctx, paths[0])
+	}
+	return status
+}
+
+func tail(c []byte, n int, fromStart, bytewise bool) []byte {
+	if bytewise {
+		if fromStart {
+			return c[min(max(n-1, 0), len(c)):]
+		}
+		return c[max(0, len(c)-n):]
+	}
+	parts := bytes.SplitAfter(c, []byte("\n"))
+	if len(parts[len(parts)-1]) == 0 {
+		parts = parts[:len(parts)-1]
+	}
+	if fromStart {
+		return bytes.Join(parts[min(max(n-1, 0), len(parts)):], nil)
+	}
+	return bytes.Join(parts[max(0, len(parts)-n):], nil)
+}
+
+// follow prints what is added to a file until the program is ended.
+func (p *Proc) follow(ctx context.Context, path string) int {
+	content, _ := p.ReadInput(path)
+	at := len(content)
+	for {
+		if p.Machine.Sleep(ctx, 500*time.Millisecond) != nil {
+			return 0
+		}
+		content, err := p.ReadInput(path)
+		if err != nil {
+			continue
+		}
+		if len(content) < at {
+			at = 0
+		}
+		if _, err := p.Stdout.Write(content[at:]); err != nil {
+			return 1
+		}
+		at = len(content)
+	}
+}
+
+func runWc(_ context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("lwcmL", "lines=l", "words=w", "bytes=c", "chars=m")
+	if !ok {
+		return 1
+	}
+	all := !opts.has("l", "w", "c", "m", "L")
+	var total [4]int
+	files := 0
+	show := func(counts [4]int, name string, width int) {
+		var fields []string
+		for i, letter := range []string{"l", "w", "m", "c"} {
+			if opts.has(letter) || all && letter != "m" {
+				fields = append(fields, fmt.Sprintf("%*d", width, counts[i]))
+			}
+		}
+		if name != "" {
+			fields = append(fields, name)
+		}
+		p.Println(strings.Join(fields, " "))
+	}
+	width := 1
+	if len(paths) == 0 && (all || len(opts.order) > 1) {
+		width = 7
+	}
+	type result struct {
+		counts [4]int
+		name   string
+	}
+	var results []result
+	read := p.inputs(paths, func(name string, c []byte) {
+		counts := [4]int{bytes.Count(c, []byte("\n")), len(bytes.Fields(c)), utf8.RuneCount(c), len(c)}
+		for i := range counts {
+			total[i] += counts[i]
+		}
+		files++
+		if name == "-" && len(paths) == 0 {
+			name = ""
+		}
+		results = append(results, result{counts, name})
+	})
+	if len(paths) > 0 && (all || len(opts.order) > 1 || len(paths) > 1) {
+		width = len(strconv.Itoa(total[3]))
+	}
+	for _, r := range results {
+		show(r.counts, r.name, width)
+	}
+	if len(paths) > 1 {
+		show(total, "total", width)
+	}
+	return boolStatus(read)
+}
+
+// ranges is a list like 1,3-5,7- of cut.
+type ranges [][2]int
+
+func parseRanges(text string) (ranges, bool) {
+	var list ranges
+	for part := range strings.SplitSeq(text, ",") {
+		from, to, dash := strings.Cut(part, "-")
+		r := [2]int{1, 1 << 30}
+		var err error
+		if from != "" {
+			if r[0], err = strconv.Atoi(from); err != nil || r[0] < 1 {
+				return nil, false
+			}
+		}
+		switch {
+		case !dash:
+			r[1] = r[0]
+		case to != "":
+			if r[1], err = strconv.Atoi(to); err != nil || r[1] < r[0] {
+				return nil, false
+			}
+		case from == "":
+			return nil, false
+		}
+		list = append(list, r)
+	}
+	return list, true
+}
+
+func (r ranges) contains(n int) bool {
+	return slices.ContainsFunc(r, func(one [2]int) bool { return n >= one[0] && n <= one[1] })
+}
+
+func runCut(_ context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("d:f:c:b:s", "delimiter=d", "fields=f", "characters=c", "bytes=b", "only-delimited=s", "output-delimiter=", "complement")
+	if !ok {
+		return 1
+	}
+	spec := cmp.Or(opts.last("f"), opts.last("c"), opts.last("b"))
+	if spec == "" {
+		return p.Fail(1, "you must specify a list of bytes, characters, or fields")
+	}
+	list, valid := parseRanges(spec)
+	if !valid {
+		return p.Fail(1, "invalid field value ‘%s’", spec)
+	}
+	delimiter := cmp.Or(opts.last("d"), "\t")
+	if len([]rune(delimiter)) != 1 {
+		return p.Fail(1, "the delimiter must be a single character")
+	}
+	joiner := delimiter
+	if opts.has("output-delimiter") {
+		joiner = opts.last("output-delimiter")
+	}
+	keep := func(n int) bool { return list.contains(n) != opts.has("complement") }
+	return boolStatus(p.inputs(paths, func(_ string, c []byte) {
+		for _, line := range lines(c) {
+			if !opts.has("f") {
+				var out []byte
+				for i := range len(line) {
+					if keep(i + 1) {
+						out = append(out, line[i])
+					}
+				}
+				p.Println(string(out))
+				continue
+			}
+			if !strings.Contains(line, delimiter) {
+				if !opts.has("s") {
+					p.Println(line)
+				}
+				continue
+			}
+			var out []string
+			for i, field := range strings.Split(line, delimiter) {
+				if keep(i + 1) {
+					out = append(out, field)
+				}
+			}
+			p.Println(strings.Join(out, joiner))
+		}
+	}))
+}
+
+func runUniq(_ context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("cduif:", "count=c", "repeated=d", "unique=u")
+	if !ok {
+		return 1
+	}
+	if len(paths) > 1 {
+		paths = paths[:1]
+	}
+	skip, _ := strconv.Atoi(opts.last("f"))
+	key := func(line string) string {
+		for range skip {
+			line = strings.TrimLeft(line, " \t")
+			if i := strings.IndexAny(line, " \t"); i >= 0 {
+				line = line[i:]
+			} else {
+				line = ""
+			}
+		}
+		if opts.has("i") {
+			line = strings.ToLower(line)
+		}
+		return line
+	}
+	return boolStatus(p.inputs(paths, func(_ string, c []byte) {
+		all := lines(c)
+		for i := 0; i < len(all); {
+			j := i + 1
+			for j < len(all) && key(all[j]) == key(all[i]) {
+				j++
+			}
+			n := j - i
+			if !(opts.has("d") && n == 1 || opts.has("u") && n > 1) {
+				if opts.has("c") {
+					p.Printf("%7d ", n)
+				}
+				p.Println(all[i])
+			}
+			i = j
+		}
+	}))
+}
+
+func runTee(_ context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("ai", "append=a")
+	if !ok {
+		return 1
+	}
+	flag, status := os.O_TRUNC, 0
+	if opts.has("a") {
+		flag = os.O_APPEND
+	}
+	outs := []io.Writer{p.Stdout}
+	for _, path := range paths {
+		f, err := p.Open(path, os.O_WRONLY|os.O_CREATE|flag, 0o666)
+		if err != nil {
+			p.Errorf("%s: %s", path, Reason(err))
+			status = 1
+			continue
+		}
+		defer f.Close()
+		outs = append(outs, f)
+	}
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := p.Stdin.Read(buf)
+		for i, w := range outs {
+			if _, werr := w.Write(buf[:n]); werr != nil && n > 0 {
+				name := "standard output"
+				if i > 0 {
+					name = paths[i-1]
+				}
+				p.Errorf("%s: %s", name, Reason(werr))
+				status = 1
+			}
+		}
+		if err != nil {
+			return status
+		}
+	}
+}
+
+func runBase64(_ context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("dw:i", "decode=d", "wrap=w", "ignore-garbage=i")
+	if !ok {
+		return 1
+	}
+	width, err := strconv.Atoi(cmp.Or(opts.last("w"), "76"))
+	if err != nil {
+		return p.Fail(1, "invalid wrap size: ‘%s’", opts.last("w"))
+	}
+	status := 0
+	read := p.inputs(paths, func(_ string, c []byte) {
+		if opts.has("d") {
+			out, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(c)), ""))
+			p.Stdout.Write(out)
+			if err != nil {
+				status = p.Fail(1, "invalid input")
+			}
+			return
+		}
+		text := base64.StdEncoding.EncodeToString(c)
+		for width > 0 && len(text) > width {
+			p.Println(text[:width])
+			text = text[width:]
+		}
+		if text != "" {
+			io.WriteString(p.Stdout, text)
+			if width > 0 {
+				p.Println("")
+			}
+		}
+	})
+	return max(status, boolStatus(read))
+}
+
+func runSeq(ctx context.Context, p *Proc) int {
+	args := p.Args()
+	sep := "\n"
+	pad := false
+	for len(args) > 1 && (args[0] == "-s" || args[0] == "-w") {
+		if args[0] == "-w" {
+			pad, args = true, args[1:]
+			continue
+		}
+		sep, args = args[1], args[2:]
+	}
+	var n [3]int
+	for i, arg := range args {
+		v, err := strconv.Atoi(arg)
+		if err != nil || i > 2 {
+			return p.Fail(1, "invalid floating point argument: ‘%s’", arg)
+		}
+		n[i] = v
+	}
+	from, step, to := 1, 1, n[0]
+	switch len(args) {
+	case 0:
+		return p.Fail(1, "missing operand")
+	case 2:
+		from, to = n[0], n[1]
+	case 3:
+		from, step, to = n[0], n[1], n[2]
+	}
+	if step == 0 {
+		return p.Fail(1, "invalid Zero increment value: ‘0’")
+	}
+	width := 0
+	if pad {
+		width = max(len(strconv.Itoa(from)), len(strconv.Itoa(to)))
+	}
+	first := true
+	w := bufio.NewWriter(p.Stdout)
+	for i := from; step > 0 && i <= to || step < 0 && i >= to; i += step {
+		if !first {
+			w.WriteString(sep)
+		}
+		first = false
+		if _, err := fmt.Fprintf(w, "%0*d", width, i); err != nil || ended(ctx) {
+			return 1
+		}
+	}
+	if !first {
+		w.WriteString("\n")
+	}
+	w.Flush()
+	return 0
+}
+
+func runRev(_ context.Context, p *Proc) int {
+	return boolStatus(p.inputs(p.Args(), func(_ string, c []byte) {
+		for _, line := range lines(c) {
+			r := []rune(line)
+			slices.Reverse(r)
+			p.Println(string(r))
+		}
+	}))
+}
+
+func runTac(_ context.Context, p *Proc) int {
+	return boolStatus(p.inputs(p.Args(), func(_ string, c []byte) {
+		all := lines(c)
+		slices.Reverse(all)
+		for _, line := range all {
+			p.Println(line)
+		}
+	}))
+}
+
+func runNl(_ context.Context, p *Proc) int {
+	n := 0
+	_, paths, ok := p.getopt("b:")
+	if !ok {
+		return 1
+	}
+	return boolStatus(p.inputs(paths, func(_ string, c []byte) {
+		for _, line := range lines(c) {
+			if line == "" {
+				p.Println("       ")
+				continue
+			}
+			n++
+			p.Printf("%6d\t%s\n", n, line)
+		}
+	}))
+}
+
+func runPaste(_ context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("sd:", "serial=s", "delimiters=d")
+	if !ok {
+		return 1
+	}
+	sep := cmp.Or(opts.last("d"), "\t")
+	if opts.has("s") {
+		return boolStatus(p.inputs(paths, func(_ string, c []byte) { p.Println(strings.Join(lines(c), sep)) }))
+	}
+	var columns [][]string
+	rows := 0
+	read := p.inputs(paths, func(_ string, c []byte) {
+		columns = append(columns, lines(c))
+		rows = max(rows, len(lines(c)))
+	})
+	for i := range rows {
+		fields := make([]string, len(columns))
+		for j := range columns {
+			if i < len(columns[j]) {
+				fields[j] = columns[j][i]
+			}
+		}
+		p.Println(strings.Join(fields, sep))
+	}
+	return boolStatus(read)
+}
+
+func runYes(ctx context.Context, p *Proc) int {
+	text := strings.Join(p.Args(), " ")
+	if text == "" {
+		text = "y"
+	}
+	for !ended(ctx) {
+		if _, err := io.WriteString(p.Stdout, text+"\n"); err != nil {
+			return 1
+		}
+	}
+	return 1
+}
+
+// sumProgram makes sha256sum and its like.
+func sumProgram(newHash func() hash.Hash) Program {
+	return func(_ context.Context, p *Proc) int {
+		opts, paths, ok := p.getopt("cbtwz", "check=c", "quiet", "status", "binary=b", "strict", "ignore-missing")
+		if !ok {
+			return 1
+		}
+		if opts.has("c") {
+			return p.checkSums(newHash, paths, opts)
+		}
+		if len(paths) == 0 {
+			paths = []string{"-"}
+		}
+		status := 0
+		for _, path := range paths {
+			h := newHash()
+			if err := p.copyFile(path, h); err != nil {
+				p.Errorf("%s: %s", path, Reason(err))
+				status = 1
+				continue
+			}
+			p.Printf("%s  %s\n", hex.EncodeToString(h.Sum(nil)), path)
+		}
+		return status
+	}
+}
+
+func (p *Proc) checkSums(newHash func() hash.Hash, paths []string, opts flags) int {
+	bad, unreadable := 0, 0
+	p.inputs(paths, func(_ string, c []byte) {
+		for _, line := range lines(c) {
+			want, path, ok := strings.Cut(line, " ")
+			if !ok {
+				continue
+			}
+			path = path[1:]
+			h := newHash()
+			if err := p.copyFile(path, h); err != nil {
+				if opts.has("ignore-missing") {
+					continue
+				}
+				p.Errorf("%s: %s", path, Reason(err))
+				unreadable++
+				if !opts.has("status") {
+					p.Printf("%s: FAILED open or read\n", path)
+				}
+				continue
+			}
+			good := hex.EncodeToString(h.Sum(nil)) == strings.ToLower(want)
+			if !good {
+				bad++
+			}
+			switch {
+			case opts.has("status") || good && opts.has("quiet"):
+			case good:
+				p.Printf("%s: OK\n", path)
+			default:
+				p.Printf("%s: FAILED\n", path)
+			}
+		}
+	})
+	if bad > 0 && !opts.has("status") {
+		p.Errorf("WARNING: %d computed checksum%s did NOT match", bad, map[bool]string{true: "", false: "s"}[bad == 1])
+	}
+	return boolStatus(bad+unreadable == 0)
+}
+
+func runCmp(_ context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("sl", "silent=s", "quiet=s")
+	if !ok || len(paths) == 0 {
+		return 2
+	}
+	if len(paths) == 1 {
+		paths = append(paths, "-")
+	}
+	var content [2][]byte
+	for i, path := range paths[:2] {
+		var err error
+		if content[i], err = p.ReadInput(path); err != nil {
+			if !opts.has("s") {
+				p.Errorf("%s: %s", path, Reason(err))
+			}
+			return 2
+		}
+	}
+	a, b := content[0], content[1]
+	if bytes.Equal(a, b) {
+		return 0
+	}
+	if opts.has("s") {
+		return 1
+	}
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			p.Printf("%s %s differ: byte %d, line %d\n", paths[0], paths[1], i+1, 1+bytes.Count(a[:i], []byte("\n")))
+			return 1
+		}
+	}
+	short := 0
+	if len(b) < len(a) {
+		short = 1
+	}
+	p.Errorf("EOF on %s after byte %d, line %d", paths[short], len(content[short]), bytes.Count(content[short], []byte("\n")))
+	return 1
+}
+
+func runComm(_ context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("123")
+	if !ok || len(paths) != 2 {
+		return p.Fail(1, "missing operand")
+	}
+	var sides [2][]string
+	for i, path := range paths {
+		content, err := p.ReadInput(path)
+		if err != nil {
+			return p.Fail(1, "%s: %s", path, Reason(err))
+		}
+		sides[i] = lines(content)
+	}
+	a, b := sides[0], sides[1]
+	show := func(column string, indent int, line string) {
+		if !opts.has(column) {
+			for c := 1; c <= indent; c++ {
+				if !opts.has(strconv.Itoa(c)) {
+					line = "\t" + line
+				}
+			}
+			p.Println(line)
+		}
+	}
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(b) == 0 || len(a) > 0 && a[0] < b[0]:
+			show("1", 0, a[0])
+			a = a[1:]
+		case len(a) == 0 || b[0] < a[0]:
+			show("2", 1, b[0])
+			b = b[1:]
+		default:
+			show("3", 2, a[0])
+			a, b = a[1:], b[1:]
+		}
+	}
+	return 0
+}
+
+func runColumn(_ context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("ts:o:")
+	if !ok {
+		return 1
+	}
+	return boolStatus(p.inputs(paths, func(_ string, c []byte) {
+		var rows [][]string
+		var widths []int
+		for _, line := range lines(c) {
+			fields := strings.Fields(line)
+			if opts.has("s") {
+				fields = strings.Split(line, opts.last("s"))
+			}
+			for i, f := range fields {
+				if i >= len(widths) {
+					widths = append(widths, 0)
+				}
+				widths[i] = max(widths[i], len(f))
+			}
+			rows = append(rows, fields)
+		}
+		for _, row := range rows {
+			for i := range row[:max(0, len(row)-1)] {
+				row[i] = fmt.Sprintf("%-*s", widths[i], row[i])
+			}
+			p.Println(strings.Join(row, "  "))
+		}
+	}))
+}
+
+// runHexdump is od -An -tx1 and xxd -p, the forms that scripts use to read random bytes.
+func runHexdump(_ context.Context, p *Proc) int {
+	opts, paths, ok := p.getopt("A:t:N:vpc:l:n:", "read-bytes=N")
+	if !ok {
+		return 1
+	}
+	limit := -1
+	if n, err := strconv.Atoi(cmp.Or(opts.last("N"), opts.last("l"))); err == nil {
+		limit = n
+	}
+	in := p.Stdin
+	if len(paths) > 0 && paths[0] != "-" {
+		f, err := p.Open(paths[0], os.O_RDONLY, 0)
+		if err != nil {
+			return p.Fail(1, "%s: %s", paths[0], Reason(err))
+		}
+		defer f.Close()
+		in = f
+	}
+	if limit >= 0 {
+		in = io.LimitReader(in, int64(limit))
+	}
+	content, err := io.ReadAll(in)
+	if err != nil {
+		return 1
+	}
+	if p.Name() == "xxd" {
+		p.Println(hex.EncodeToString(content))
+		return 0
+	}
+	for i := 0; i < len(content); i += 16 {
+		for _, b := range content[i:min(i+16, len(content))] {
+			p.Printf(" %02x", b)
+		}
+		p.Println("")
+	}
+	return 0
+}
