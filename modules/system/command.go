@@ -10,6 +10,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
@@ -82,9 +83,9 @@ func planCommand(ctx context.Context, t module.Target, a commandArgs) ([]module.
 	}
 	host := t.Host().Name
 	return []module.Change{{
-		ID: host + "/run", Host: host, Summary: "run " + oneLine(a.command().String()), Action: module.Run, Imperative: !a.proving(),
+		ID: host + "/run", Host: host, Summary: "run " + a.name(), Action: module.Run, Imperative: !a.proving(),
 		Apply: func(ctx context.Context, t module.Target) error {
-			return perform(ctx, t, a.command(), a.Detach, a.OKExit)
+			return perform(ctx, t, a.command(), a.name(), a.Detach, a.OKExit)
 		},
 	}}, nil
 }
@@ -100,9 +101,16 @@ func readCommand(ctx context.Context, t module.Target, a commandArgs) (commandRe
 		return commandResult{}, err
 	}
 	if !slices.Contains(a.OKExit, r.Exit) {
-		return commandResult{}, failed(r, c)
+		return commandResult{}, failed(r, a.name())
 	}
 	return commandResult{Stdout: r.Out(), Exit: r.Exit}, nil
+}
+
+func (a commandArgs) name() string {
+	if a.Run != "" {
+		return oneLine(a.Run)
+	}
+	return oneLine(strings.Join(a.Argv, " "))
 }
 
 // command is what is run. In a directory of its own it needs a shell to go there.
@@ -122,8 +130,8 @@ func (a commandArgs) command() transport.Command {
 	return c
 }
 
-// perform runs a command that changes things, attached or as a job.
-func perform(ctx context.Context, t module.Target, c transport.Command, detach bool, ok []int) error {
+// perform runs a command that changes things, attached or as a job. Errors call it by the name.
+func perform(ctx context.Context, t module.Target, c transport.Command, name string, detach bool, ok []int) error {
 	c.Mutates, c.Timeout = true, limit(ctx, attachedLimit)
 	var r transport.Result
 	var err error
@@ -137,17 +145,17 @@ func perform(ctx context.Context, t module.Target, c transport.Command, detach b
 		return err
 	}
 	if !slices.Contains(ok, r.Exit) {
-		return failed(r, c)
+		return failed(r, name)
 	}
 	return nil
 }
 
 // failed is the error of a status that is not wanted, which may be 0.
-func failed(r transport.Result, c transport.Command) error {
+func failed(r transport.Result, name string) error {
 	if r.Exit == 0 {
-		return fmt.Errorf("%s: exit 0 is not among the statuses that mean success", oneLine(c.String()))
+		return fmt.Errorf("%s: exit 0 is not among the statuses that mean success", name)
 	}
-	return r.Err(c)
+	return &transport.ExitError{Command: name, Exit: r.Exit, Stdout: string(r.Stdout), Stderr: string(r.Stderr)}
 }
 
 // fingerprint names the same work with the same name.

@@ -65,7 +65,7 @@ func planScript(ctx context.Context, t module.Target, a scriptArgs) ([]module.Ch
 	return []module.Change{{
 		ID: host + "/run", Host: host, Summary: "run " + a.name(), Action: module.Run, Imperative: !a.proving(),
 		Apply: func(ctx context.Context, t module.Target) error {
-			return perform(ctx, t, a.command(text), a.Detach, a.OKExit)
+			return perform(ctx, t, a.command(text), a.name(), a.Detach, a.OKExit)
 		},
 	}}, nil
 }
