@@ -266,11 +266,12 @@ func hasKey(list []string, line string) bool {
 	})
 }
 
-// publishHostKey writes the host key by which the other nodes know this one.
+// publishHostKey writes the host key by which the other nodes know this one. The real one takes the RSA key, which is
+// dear to make.
 func (n *Node) publishHostKey(v *vfs.View) error {
-	key, err := v.ReadFile("/etc/ssh/ssh_host_rsa_key.pub")
+	key, err := v.ReadFile("/etc/ssh/ssh_host_ed25519_key.pub")
 	if err != nil {
-		return nil //nolint:nilerr // a machine without an RSA host key publishes none
+		return nil //nolint:nilerr // a machine without a host key publishes none
 	}
 	fields := strings.Fields(string(key))
 	if len(fields) < 2 {

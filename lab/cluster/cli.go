@@ -17,6 +17,7 @@ import (
 const (
 	exitNoEntry = 2
 	exitAccess  = 13
+	exitKilled  = 137
 	exitDie     = 255
 )
 

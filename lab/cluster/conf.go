@@ -332,14 +332,14 @@ func NewConf(o CreateOptions) *Conf {
 
 // Verify finds what Proxmox refuses in a config before a node is added.
 func (c *Conf) Verify() []string {
-	var problems []string
 	nodes := c.Nodes()
 	if len(nodes) == 0 {
-		problems = append(problems, "no nodes found")
+		return []string{"no nodes found"}
 	}
 	if len(c.root.sub("totem").keys) == 0 {
-		problems = append(problems, "no totem found")
+		return []string{"no totem found"}
 	}
+	var problems []string
 	links := c.Links()
 	for _, n := range nodes {
 		for _, link := range slices.Sorted(maps.Keys(n.Rings)) {

@@ -141,7 +141,7 @@ func (w *World) linkUp(a, b ConfNode, link int) bool {
 	if err1 != nil || err2 != nil {
 		return false
 	}
-	there, back := w.path(from, to), w.path(to, from)
+	there, back := w.knet(from, to), w.knet(to, from)
 	// knet's ping timeout is below a second; its smallest packets need 576 bytes less headers.
 	const pongTimeout, smallest = 800 * time.Millisecond, 576
 	for _, p := range []struct {

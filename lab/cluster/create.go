@@ -20,8 +20,8 @@ func (n *Node) task(ctx context.Context, p *machine.Proc, kind string, worker fu
 	upid := n.newTask(kind)
 	var logged strings.Builder
 	err := worker(ctx, io.MultiWriter(out, &logged))
-	if ctx.Err() != nil {
-		return exitDie // killed: nobody reads the rest
+	if ctx.Err() != nil || errors.Is(err, ErrKilled) {
+		return exitKilled // nobody reads the rest
 	}
 	n.endTask(upid, logged.String(), err)
 	if err != nil {
@@ -66,7 +66,7 @@ func createOptions() map[string]option {
 // pvecmCreate is `pvecm create`.
 func (n *Node) pvecmCreate(ctx context.Context, p *machine.Proc, args []string) int {
 	o, perr := parseOptions(args, createOptions())
-	if _, given := o.values["token-coefficient"]; given && n.release.Major() < 9 {
+	if _, given := o.values["token-coefficient"]; given && n.Release().Major() < 9 {
 		perr = &paramError{head: "unable to parse option"}
 	}
 	if perr == nil && len(o.positional) != 1 {
@@ -143,7 +143,7 @@ func (n *Node) newConf(o options) *Conf {
 		Name: o.positional[0], Priorities: priorities, TokenCoefficient: -1,
 		Node: ConfNode{Name: n.name, ID: max(1, o.int("nodeid")), Votes: max(1, o.int("votes")), Rings: addrs},
 	}
-	if n.release.Major() >= 9 {
+	if n.Release().Major() >= 9 {
 		create.TokenCoefficient = 125
 		if _, given := o.values["token-coefficient"]; given {
 			create.TokenCoefficient = o.int("token-coefficient")

@@ -174,8 +174,8 @@ func (n *Node) deviceActivate(ctx context.Context, p *machine.Proc, conf *Conf, 
 
 // hasPackage reports whether a Debian package is installed on the node.
 func (n *Node) hasPackage(name string) bool {
-	_, code := output(context.Background(), &machine.Proc{Machine: n.m}, "dpkg-query", "-W", name)
-	return code == 0
+	_, ok := n.m.Installed(name)
+	return ok
 }
 
 // pvecmDeviceRemove is `pvecm qdevice remove`.
@@ -256,29 +256,43 @@ func (n *Node) deviceState() string {
 	return "Connect failed"
 }
 
-// AddArbiter puts corosync-qnetd on a machine: its unit and its programs.
-func (w *World) AddArbiter(m *machine.Machine) *Arbiter {
+// ArbiterPackage is the Debian package corosync-qnetd for a machine: installed, it makes the machine an arbiter.
+func (w *World) ArbiterPackage(m *machine.Machine) machine.Package {
 	a := &Arbiter{w: w, m: m}
-	w.mu.Lock()
-	w.arbiters[m.Name()] = a
-	w.mu.Unlock()
-	m.AddUnit(machine.Unit{
-		Name: "corosync-qnetd.service", Description: "Corosync Qdevice Network daemon", Enabled: true,
-		Command: "/usr/bin/corosync-qnetd -f",
-		OnStart: func(context.Context) error { a.setArbiter(true); return nil },
-		OnStop:  func(context.Context) error { a.setArbiter(false); return nil },
-	})
 	m.OnPower(func(up bool) {
 		if !up {
-			a.setArbiter(false)
+			a.setRunning(false)
 		}
 	})
-	m.Register("/usr/bin/corosync-qnetd-certutil", func(_ context.Context, p *machine.Proc) int {
-		fmt.Fprintln(p.Stderr, "Certificate database (/etc/corosync/qnetd/nssdb) already exists. Delete it to initialize new db")
-		return 1
-	})
-	m.Register("/usr/bin/corosync-qnetd-tool", a.tool)
-	return a
+	return machine.Package{
+		Name: "corosync-qnetd", Version: "3.0.3-2", Description: "cluster quorum device network daemon",
+		Units: []machine.Unit{{
+			Name: "corosync-qnetd.service", Description: "Corosync Qdevice Network daemon", Enabled: true,
+			Command: "/usr/bin/corosync-qnetd -f",
+			OnStart: func(context.Context) error { a.setRunning(true); return nil },
+			OnStop:  func(context.Context) error { a.setRunning(false); return nil },
+		}},
+		Programs: map[string]machine.Program{
+			"/usr/bin/corosync-qnetd-certutil": func(_ context.Context, p *machine.Proc) int {
+				fmt.Fprintln(p.Stderr, "Certificate database (/etc/corosync/qnetd/nssdb) already exists. Delete it to initialize new db")
+				return 1
+			},
+			"/usr/bin/corosync-qnetd-tool": a.tool,
+		},
+	}
+}
+
+// DevicePackage is the Debian package corosync-qdevice for the node.
+func (n *Node) DevicePackage() machine.Package {
+	return machine.Package{
+		Name: "corosync-qdevice", Version: "3.0.3-2", Description: "cluster quorum device daemon",
+		Units: []machine.Unit{{
+			Name: "corosync-qdevice.service", Description: "Corosync Qdevice daemon", Command: "/usr/sbin/corosync-qdevice -f",
+			OnStart: func(context.Context) error { n.setQDevice(true); return nil },
+			OnStop:  func(context.Context) error { n.setQDevice(false); return nil },
+		}},
+		Programs: map[string]machine.Program{"/usr/sbin/corosync-qdevice-tool": n.deviceTool},
+	}
 }
 
 // tool is the program corosync-qnetd-tool.

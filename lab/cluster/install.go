@@ -25,8 +25,6 @@ type NodeOptions struct {
 	AuthorizedKeys []string
 	// Guests are virtual machines that the node holds from the beginning.
 	Guests []int
-	// Device says that the package corosync-qdevice is installed.
-	Device bool
 }
 
 // Install makes a machine a standalone Proxmox host: programs, units, files, and /etc/pve mounted.
@@ -43,7 +41,7 @@ func (w *World) Install(ctx context.Context, o NodeOptions) (*Node, error) {
 	w.mu.Unlock()
 
 	n.register()
-	n.addUnits(o.Device)
+	n.addUnits()
 	n.m.OnPower(func(up bool) {
 		if !up {
 			n.powerLost()
@@ -57,15 +55,14 @@ func (n *Node) register() {
 		"/usr/bin/pvecm": n.pvecm, "/usr/bin/pvesh": n.pvesh, "/usr/bin/pveversion": n.pveversion, "/usr/bin/pmxcfs": n.pmxcfsProgram,
 		"/usr/sbin/corosync-quorumtool": n.quorumtool, "/usr/sbin/corosync-cfgtool": n.cfgtool,
 		"/usr/sbin/corosync-cmapctl": n.cmapctl, "/usr/sbin/corosync-keygen": n.keygen, "/usr/sbin/ha-manager": n.haManager,
-		"/usr/sbin/corosync-qdevice-tool": n.deviceTool,
 	} {
 		n.m.Register(path, program)
 	}
 }
 
 // addUnits adds the units in the order in which they start at boot.
-func (n *Node) addUnits(device bool) {
-	units := []machine.Unit{
+func (n *Node) addUnits() {
+	for _, u := range []machine.Unit{
 		{
 			Name: "pve-cluster.service", Description: "The Proxmox VE cluster filesystem", Enabled: true, Command: "/usr/bin/pmxcfs",
 			OnStart: n.onClusterStart, OnStop: n.stopPmxcfs,
@@ -85,15 +82,7 @@ func (n *Node) addUnits(device bool) {
 		{Name: "pve-ha-lrm.service", Description: "PVE Local HA Resource Manager Daemon", Enabled: true},
 		{Name: "pvescheduler.service", Description: "Proxmox VE scheduler", Enabled: true},
 		{Name: "pve-guests.service", Description: "PVE guests", Enabled: true, Oneshot: true},
-	}
-	if device {
-		units = append(units, machine.Unit{
-			Name: "corosync-qdevice.service", Description: "Corosync Qdevice daemon", Command: "/usr/sbin/corosync-qdevice -f",
-			OnStart: func(context.Context) error { n.setQDevice(true); return nil },
-			OnStop:  func(context.Context) error { n.setQDevice(false); return nil },
-		})
-	}
-	for _, u := range units {
+	} {
 		n.m.AddUnit(u)
 	}
 }

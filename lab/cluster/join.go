@@ -261,7 +261,11 @@ func verifyFingerprint(out io.Writer, host, actual string, o options, input *lin
 	}
 	fmt.Fprintf(out, "The authenticity of host '%s' can't be established.\nX509 SHA256 key fingerprint is %s.\n", host, actual)
 	fmt.Fprint(out, "Are you sure you want to continue connecting (yes/no)? ")
-	if answer, _ := input.line(); answer != "yes" {
+	answer, answered := input.line()
+	if !answered {
+		fmt.Fprintln(out, "Use of uninitialized value $answer in pattern match (m//) at /usr/share/perl5/PVE/APIClient/LWP.pm line 256, <STDIN> line 1.")
+	}
+	if answer != "yes" {
 		return errors.New("Fingerprint not verified, abort!") //nolint:revive,staticcheck // pvecm's words
 	}
 	return nil

@@ -69,7 +69,7 @@ func (n *Node) probe(l *linkState, own, peer ConfNode) {
 	if !from.IsValid() || !to.IsValid() {
 		return
 	}
-	path := n.w.path(from, to)
+	path := n.w.knet(from, to)
 	other := n.w.nodes[peer.Name]
 	l.rtt = path.RTT
 	if other == nil || !other.coro.running || other.coro.key != n.coro.key {

@@ -65,8 +65,8 @@ type object map[string]any
 func (n *Node) apiRead(path string) (body any, known bool) {
 	switch path {
 	case "/version":
-		parts := strings.Split(n.release.Version, ".")
-		return object{"release": parts[0] + "." + parts[1], "repoid": n.release.Hash, "version": n.release.Version}, true
+		parts := strings.Split(n.Release().Version, ".")
+		return object{"release": parts[0] + "." + parts[1], "repoid": n.Release().Hash, "version": n.Release().Version}, true
 	case "/cluster/status":
 		return n.apiStatus(), true
 	case "/cluster/config/apiversion":

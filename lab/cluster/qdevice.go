@@ -49,10 +49,16 @@ func (n *Node) setQDevice(running bool) {
 	n.w.clock.AfterFunc(n.w.timing.DeviceConnect, n.w.settleDevices)
 }
 
-// setArbiter starts or stops qnetd in the model: the nodes' daemons notice after a while.
-func (a *Arbiter) setArbiter(running bool) {
+// setRunning starts or stops qnetd in the model: the nodes' daemons notice after a while.
+func (a *Arbiter) setRunning(running bool) {
 	a.w.mu.Lock()
 	defer a.w.mu.Unlock()
+	if running {
+		a.w.arbiters[a.m.Name()] = a
+	}
+	if a.running == running {
+		return
+	}
 	a.running = running
 	a.w.clock.AfterFunc(a.w.timing.DeviceConnect, a.w.settleDevices)
 }

@@ -15,18 +15,18 @@ func (n *Node) pveversion(ctx context.Context, p *machine.Proc) int {
 	}
 	kernel := n.m.Kernel()
 	if len(p.Args()) == 0 {
-		p.Printf("pve-manager/%s/%s (running kernel: %s)\n", n.release.Version, n.release.Hash, kernel)
+		p.Printf("pve-manager/%s/%s (running kernel: %s)\n", n.Release().Version, n.Release().Hash, kernel)
 		return 0
 	}
 	if arg := strings.TrimLeft(p.Args()[0], "-"); arg != "v" && arg != "verbose" {
 		return usage(p, &paramError{head: "unable to parse option"}, "pveversion  [OPTIONS]")
 	}
-	for _, pkg := range n.release.Packages {
+	for _, pkg := range n.Release().Packages {
 		switch pkg.Name {
 		case "proxmox-ve":
 			p.Printf("proxmox-ve: %s (running kernel: %s)\n", pkg.Version, kernel)
 		case "pve-manager":
-			p.Printf("pve-manager: %s (running version: %s/%s)\n", pkg.Version, pkg.Version, n.release.Hash)
+			p.Printf("pve-manager: %s (running version: %s/%s)\n", pkg.Version, pkg.Version, n.Release().Hash)
 		default:
 			p.Printf("%s: %s\n", pkg.Name, pkg.Version)
 		}
@@ -55,7 +55,7 @@ func (n *Node) haManager(ctx context.Context, p *machine.Proc) int {
 	} else {
 		p.Printf("quorum No quorum on node '%s'!\n", n.name)
 	}
-	if n.release.Major() >= 9 {
+	if n.Release().Major() >= 9 {
 		p.Println("fencing standby (CRM watchdog standby)")
 	}
 	return 0

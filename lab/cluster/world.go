@@ -46,6 +46,8 @@ type Options struct {
 	Now func() time.Time
 	// Path says what the network does between two addresses.
 	Path func(from, to netip.Addr) machine.Path
+	// Knet is Path for corosync's packets; nil means that they fare like all others.
+	Knet func(from, to netip.Addr) machine.Path
 	// Find returns the machine of an address or name.
 	Find   func(addressOrName string) *machine.Machine
 	Timing Timing
@@ -59,6 +61,7 @@ type World struct {
 	clock     clock.Clock
 	now       func() time.Time
 	path      func(from, to netip.Addr) machine.Path
+	knet      func(from, to netip.Addr) machine.Path
 	find      func(addressOrName string) *machine.Machine
 	timing    Timing
 	interrupt func(ctx context.Context, node, phase string) error
@@ -84,8 +87,11 @@ func NewWorld(o Options) *World {
 	if o.Timing == (Timing{}) {
 		o.Timing = DefaultTiming()
 	}
+	if o.Knet == nil {
+		o.Knet = o.Path
+	}
 	return &World{
-		clock: o.Clock, now: o.Now, path: o.Path, find: o.Find, timing: o.Timing, interrupt: o.Interrupt,
+		clock: o.Clock, now: o.Now, path: o.Path, knet: o.Knet, find: o.Find, timing: o.Timing, interrupt: o.Interrupt,
 		nodes: map[string]*Node{}, arbiters: map[string]*Arbiter{}, shelves: map[string]*database{},
 		devices: map[string]deviceVote{},
 	}

@@ -3,11 +3,10 @@ package cluster_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/pem"
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,8 +25,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type network struct {
 	clock    clock.Clock
 	machines []*machine.Machine
-	cut      map[[2]string]bool
 	path     machine.Path
+
+	mu  sync.Mutex
+	cut map[[2]string]bool
+}
+
+func (n *network) set(from, to string, off bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[[2]string{from, to}] = off
 }
 
 func (n *network) Clock() clock.Clock { return n.clock }
@@ -44,6 +51,8 @@ func (n *network) Find(name string) *machine.Machine {
 
 func (n *network) Path(from, to netip.Addr) machine.Path {
 	p := n.path
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	p.Reachable = !n.cut[[2]string{from.String(), to.String()}]
 	return p
 }
@@ -95,7 +104,7 @@ func (s *site) add(name string, number int, version string) *machine.Machine {
 	require.NoError(s.t, err)
 	node, err := s.world.Install(s.t.Context(), cluster.NodeOptions{
 		Machine: m, Release: release, Address: addr, Domain: "example.com", CPUs: 4, Memory: 16 << 30,
-		AuthorizedKeys: []string{clientKey}, Device: true,
+		AuthorizedKeys: []string{clientKey},
 	})
 	require.NoError(s.t, err)
 	s.nodes = append(s.nodes, node)
@@ -130,11 +139,7 @@ func (s *site) feed(ctx context.Context, node int, stdin, script string) result 
 
 // join joins a node by the API path.
 func (s *site) join(node int) result {
-	pemBytes, err := s.net.machines[0].FS.ReadFile("/etc/pve/local/pve-ssl.pem")
-	require.NoError(s.t, err)
-	block, _ := pem.Decode(pemBytes)
-	sum := sha256.Sum256(block.Bytes)
-	fp := strings.ToUpper(strings.ReplaceAll(fmt.Sprintf("% x", sum), " ", ":"))
+	fp := s.fingerprint()
 	return s.feed(context.Background(), node, "secret\n", "pvecm add 10.0.0.1 --fingerprint "+fp)
 }
 
