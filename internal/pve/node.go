@@ -125,9 +125,9 @@ func (p parser) text(name string, okay ...int) ([]byte, bool) {
 		p.Unread[name] = "no answer within its time limit"
 	case f.rc == 126:
 		p.Unread[name] = firstLine(f.text)
-	case strings.Contains(string(f.text), "No such file or directory"), f.rc == 127:
+	case strings.Contains(string(f.text), "No such file or directory"), f.rc == 127 && name != "addr" && name != "id":
 		// It is not there: no cluster, no chrony, no Proxmox VE.
-	case name == "members", name == "guests", name == "conf", name == "localconf", name == "certs", name == "here", name == "id":
+	case name == "addr", name == "members", name == "guests", name == "conf", name == "localconf", name == "certs", name == "here", name == "id":
 		p.Unread[name] = firstLine(f.text)
 	}
 	return nil, false

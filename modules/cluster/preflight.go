@@ -20,7 +20,7 @@ var preflightDoc string
 
 type preflightArgs struct {
 	For           string        `hcl:"for,optional" default:"forming" oneof:"forming running" doc:"What the nodes are checked for: forming or growing a cluster, or working on one that runs."`
-	Ignore        []string      `hcl:"ignore,optional" doc:"Names of checks that only warn: count, root, release, hostname, unique, links, mtu, rtt, ports, time, pmxcfs, half_done, guests or cluster." example:"[\"rtt\"]"`
+	Ignore        []string      `hcl:"ignore,optional" doc:"Names of checks that only warn: read, count, root, release, hostname, unique, links, mtu, rtt, ports, time, pmxcfs, half_done, guests or cluster." example:"[\"rtt\"]"`
 	MaxNodes      int           `hcl:"max_nodes,optional" default:"32" min:"1" doc:"How many nodes a cluster may have."`
 	MinLinks      int           `hcl:"min_links,optional" default:"1" min:"1" max:"8" doc:"How many corosync links each node must have."`
 	WarnRTT       time.Duration `hcl:"warn_rtt,optional" default:"2ms" min:"0s" doc:"Round trip time on a link from which to warn."`
@@ -30,6 +30,7 @@ type preflightArgs struct {
 
 // The names of the checks, which ignore takes.
 const (
+	checkRead     = "read"
 	checkCount    = "count"
 	checkRoot     = "root"
 	checkRelease  = "release"
@@ -47,7 +48,7 @@ const (
 )
 
 var checkNames = []string{
-	checkCount, checkRoot, checkRelease, checkHostname, checkUnique, checkLinks, checkMTU, checkRTT, checkPorts, checkTime,
+	checkRead, checkCount, checkRoot, checkRelease, checkHostname, checkUnique, checkLinks, checkMTU, checkRTT, checkPorts, checkTime,
 	checkPmxcfs, checkHalf, checkGuests, checkCluster,
 }
 

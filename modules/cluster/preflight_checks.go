@@ -34,6 +34,11 @@ func (v siteView) check(args preflightArgs) []problem {
 func (v siteView) node(s pve.NodeState, address string) []problem {
 	var found []problem
 	add := func(p problem) { p.host = s.Host; found = append(found, p) }
+	for _, name := range []string{"id", "addr", "pmxcfs", "members", "guests", "conf", "localconf", "certs", "here", "quorum", "packages"} {
+		if why, unread := s.Unread[name]; unread {
+			add(problem{check: checkRead, saw: fmt.Sprintf("the read of %q failed: %s", name, why), want: "an answer: what cannot be read may hide anything", look: "systemctl status pve-cluster; timeout 5 ls /etc/pve"})
+		}
+	}
 	if s.UID != 0 {
 		add(problem{check: checkRoot, saw: fmt.Sprintf("commands run with user id %d", s.UID), want: "root", look: "id", cure: `set ssh.user = "root", or become = "sudo"`})
 	}
