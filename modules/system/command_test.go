@@ -66,6 +66,9 @@ func TestCommandGuardThatCannotRunIsAnError(t *testing.T) {
 	target, _ := local(t)
 	_, err := testkit.TryPlan(t, get(t, "command"), target, `run = "true"`+"\n"+`unless = "no-such-program"`)
 	require.ErrorContains(t, err, "the guard unless could not be run: no-such-program: exit 127")
+	target.Earlier = []module.Planned{{Module: "package", Change: module.Change{Host: "pve1", Summary: "install no-such-program"}}}
+	changes := testkit.Plan(t, get(t, "command"), target, `run = "true"`+"\n"+`unless = "no-such-program"`)
+	require.Contains(t, changes[0].Predicted, "install no-such-program")
 }
 
 func TestCommandPassesWordsDirectoryEnvironmentAndSecretInput(t *testing.T) {

@@ -65,21 +65,39 @@ func (g guards) reads() []transport.Command {
 	return cs
 }
 
-// due reports whether there is something to run. A guard that could not be run at all is an error: it says neither.
-func (g guards) due(ctx context.Context, t module.Target) (bool, error) {
+// due reports whether there is something to run. A guard that could not be run at all says neither: that is an error,
+// unless an earlier task of the plan may mend it, which foretells in predicted.
+func (g guards) due(ctx context.Context, t module.Target) (due bool, predicted string, err error) {
 	results, err := lookAll(ctx, t, g.reads())
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
-	due := true
+	due = true
 	for i, one := range g.list() {
 		r := results[i]
 		if r.Exit >= 126 {
-			return false, fmt.Errorf("the guard %s could not be run: %w", one.name, r.Err(one.read))
+			if earlier := plannedHere(t); earlier != "" {
+				predicted = fmt.Sprintf("the guard %s cannot be run yet; an earlier task may mend that: %s", one.name, earlier)
+				continue
+			}
+			return false, "", fmt.Errorf("the guard %s could not be run: %w", one.name, r.Err(one.read))
 		}
 		if (r.Exit == 0) == one.closedBy {
 			due = false
 		}
 	}
-	return due, nil
+	if !due {
+		predicted = ""
+	}
+	return due, predicted, nil
+}
+
+// plannedHere is what an earlier task of the plan will do to the host, and "" if none will do anything.
+func plannedHere(t module.Target) string {
+	for _, p := range t.Planned() {
+		if p.Host == t.Host().Name {
+			return p.Summary
+		}
+	}
+	return ""
 }

@@ -91,7 +91,7 @@ func planPackage(ctx context.Context, t module.Target, a packageArgs) ([]module.
 			return nil, r
 		}
 		c.After, c.Risk = effects.shown(todo.wanted), effects.risk()
-	case todo.refresh || len(t.Planned()) > 0: // the lists may know more once they are fresh, or an earlier task has added to them
+	case todo.refresh || plannedHere(t) != "": // the lists may know more once they are fresh, or an earlier task has added to them
 		c.Predicted = "the package lists do not know all of it yet"
 	default:
 		return nil, err

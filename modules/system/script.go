@@ -57,13 +57,13 @@ func planScript(ctx context.Context, t module.Target, a scriptArgs) ([]module.Ch
 	if err != nil {
 		return nil, err
 	}
-	due, err := a.due(ctx, t)
+	due, predicted, err := a.due(ctx, t)
 	if err != nil || !due {
 		return nil, err
 	}
 	host := t.Host().Name
 	return []module.Change{{
-		ID: host + "/run", Host: host, Summary: "run " + a.name(), Action: module.Run, Imperative: !a.proving(),
+		ID: host + "/run", Host: host, Summary: "run " + a.name(), Action: module.Run, Imperative: !a.proving(), Predicted: predicted,
 		Apply: func(ctx context.Context, t module.Target) error {
 			return perform(ctx, t, a.command(text), a.name(), a.Detach, a.OKExit)
 		},

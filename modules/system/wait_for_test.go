@@ -46,11 +46,11 @@ func TestWaitForGoesOnAsSoonAsItHolds(t *testing.T) {
 
 func TestWaitForEndsWithWhatItSawLast(t *testing.T) {
 	target, _ := local(t)
-	changes := testkit.Plan(t, get(t, "wait_for"), target, `command = "echo still booting >&2; false"`)
+	changes := testkit.Plan(t, get(t, "wait_for"), target, "command = \"echo still booting >&2; false\"\nevery = \"1m\"")
 	err := testkit.Apply(t.Context(), target, changes)
 	require.ErrorContains(t, err, "not yet: echo still booting >&2; false succeeds (still booting)")
 	require.GreaterOrEqual(t, target.Elapsed().Minutes(), 5.0)
-	changes = testkit.Plan(t, get(t, "wait_for"), target, "path = \"/\"\ngone = true")
+	changes = testkit.Plan(t, get(t, "wait_for"), target, "path = \"/\"\ngone = true\nevery = \"1m\"")
 	require.ErrorContains(t, testkit.Apply(t.Context(), target, changes), "still: / exists")
 }
 
