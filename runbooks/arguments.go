@@ -12,6 +12,7 @@ import (
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/diag"
+	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/inventory"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
@@ -221,6 +222,10 @@ func (bu *builder) itemsFunc(attr *hcl.Attribute, sc scope, p position) func(eng
 		v, marks := v.Unmark()
 		if !v.IsKnown() {
 			return nil, bu.env.unknown(m, u), nil
+		}
+		if _, hidden := marks[secret.Mark]; hidden {
+			return nil, nil, diag.Error("Secret items", "The keys of for_each are shown in plans and reports, and these are secret. "+
+				"Go over something that is not, and look the secret up by each.key.", at)
 		}
 		items, diags := itemsOf(v, marks, at)
 		return items, nil, diags

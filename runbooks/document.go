@@ -21,7 +21,8 @@ type Document struct {
 	Names []string
 	// Variables are in the files' order.
 	Variables []*Variable
-	// Secrets are the values that must never be shown: secrets that were read, and texts in sensitive variables.
+	// Secrets are the values that must never be shown: secrets that were read, and what is in
+	// sensitive variables and was given to sensitive().
 	Secrets []secret.String
 	// Runbooks describe the runbooks in the files' order; Runbook gives one.
 	Runbooks  []RunbookInfo
@@ -49,7 +50,7 @@ type RunbookInfo struct {
 
 func (l *loader) document() *Document {
 	return &Document{
-		Site: l.site, Files: l.src.files, Names: l.src.names(), Variables: l.variables, Secrets: l.secrets,
+		Site: l.site, Files: l.src.files, Names: l.src.names(), Variables: l.variables, Secrets: l.hidden.list(),
 		Runbooks: l.infos, Schedules: l.schedules, Notifies: l.notifies, ModuleDecls: l.modules, built: l.runbooks,
 		reads: l.around.seen.snapshot(), secretText: l.secretText, base: l.src.base,
 	}

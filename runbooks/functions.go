@@ -38,7 +38,6 @@ var pureFunctions = map[string]function.Function{
 	"tobool": stdlib.MakeToFunc(cty.Bool), "tolist": stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)),
 	"tomap": stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)), "tonumber": stdlib.MakeToFunc(cty.Number),
 	"toset": stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)), "tostring": stdlib.MakeToFunc(cty.String),
-	"sensitive": sensitiveFunc,
 
 	"formatdate": stdlib.FormatDateFunc, "timeadd": stdlib.TimeAddFunc,
 
@@ -58,6 +57,8 @@ type surroundings struct {
 	home string
 	now  time.Time // zero: no clock
 	seen *filesSeen
+	// hidden receives the values that sensitive() marks.
+	hidden func(cty.Value)
 }
 
 // in returns all functions for the expressions of a file in a folder, to which relative paths refer.
@@ -74,6 +75,7 @@ func (s surroundings) in(dir string) map[string]function.Function {
 		return inner
 	})
 	all["env"] = envFunc(s.env)
+	all["sensitive"] = sensitiveFunc(s.hidden)
 	all["timestamp"] = timestampFunc(s.now)
 	return all
 }

@@ -88,12 +88,19 @@ var (
 	})
 )
 
-// sensitiveFunc marks a value as secret.
-var sensitiveFunc = function.New(&function.Spec{
-	Params: []function.Parameter{{Name: "value", Type: cty.DynamicPseudoType, AllowUnknown: true, AllowNull: true, AllowMarked: true, AllowDynamicType: true}},
-	Type:   func(args []cty.Value) (cty.Type, error) { return args[0].Type(), nil },
-	Impl:   func(args []cty.Value, _ cty.Type) (cty.Value, error) { return args[0].Mark(secret.Mark), nil },
-})
+// sensitiveFunc marks a value as secret, and tells of it so that it is masked in everything that is shown.
+func sensitiveFunc(tell func(cty.Value)) function.Function {
+	return function.New(&function.Spec{
+		Params: []function.Parameter{{Name: "value", Type: cty.DynamicPseudoType, AllowUnknown: true, AllowNull: true, AllowMarked: true, AllowDynamicType: true}},
+		Type:   func(args []cty.Value) (cty.Type, error) { return args[0].Type(), nil },
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			if tell != nil {
+				tell(args[0])
+			}
+			return args[0].Mark(secret.Mark), nil
+		},
+	})
+}
 
 // elements returns the parts of a list, set or tuple.
 func elements(v cty.Value) ([]cty.Value, error) {

@@ -37,7 +37,7 @@ type loader struct {
 	variables   []*Variable
 	variableBy  map[string]*Variable
 	secretBy    map[string]*secretDecl
-	secrets     []secret.String
+	hidden      *hiddenTexts
 	secretText  map[string]secret.String // those that were read, by name
 	evaluation  evaluator
 	functionsIn map[string]map[string]function.Function
@@ -53,9 +53,10 @@ type loader struct {
 }
 
 func newLoader(ctx context.Context, o Options, src *sources) *loader {
+	hidden := &hiddenTexts{}
 	l := &loader{
-		ctx: ctx, opts: o, src: src,
-		around:      surroundings{env: o.environment(), home: o.Home, seen: &filesSeen{}},
+		ctx: ctx, opts: o, src: src, hidden: hidden,
+		around:      surroundings{env: o.environment(), home: o.Home, seen: &filesSeen{}, hidden: hidden.add},
 		variableBy:  map[string]*Variable{},
 		secretBy:    map[string]*secretDecl{},
 		secretText:  map[string]secret.String{},
@@ -115,22 +116,9 @@ func (l *loader) setVariables() {
 	for _, v := range vars {
 		l.variableBy[v.Name] = v
 		if v.Sensitive {
-			l.secrets = append(l.secrets, textsIn(v.Value)...)
+			l.hidden.add(v.Value)
 		}
 	}
-}
-
-// textsIn are the texts inside a sensitive value, for the redactor.
-func textsIn(v cty.Value) []secret.String {
-	plain, _ := v.UnmarkDeep()
-	var texts []secret.String
-	_ = cty.Walk(plain, func(_ cty.Path, part cty.Value) (bool, error) {
-		if part.Type() == cty.String && part.IsKnown() && !part.IsNull() && part.AsString() != "" {
-			texts = append(texts, secret.New(part.AsString()))
-		}
-		return true, nil
-	})
-	return texts
 }
 
 // loadSite evaluates the inventory and checks what concerns several hosts.

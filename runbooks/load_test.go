@@ -138,7 +138,7 @@ func FuzzLoad(f *testing.F) {
 		`cluster "a" { node "b" { links = null } }`, `runbook "r" { parallel { parallel { } } }`, `variable "v" { type = list(object({a=optional(any,{})})) }`,
 		`host "h" { address = cluster.x.y[0].z }`, `group "g" { hosts = [null, [], {}] }`, `secret "s" { command = [] }`,
 		`runbook "r" { rolling "x" { over = task.a.results } }`, `locals { a = templatefile("x", null) }`, `locals { b = cidrsubnets("10.0.0.0/8", 40, -1) }`,
-		`locals { c = lookup({}, null, null), d = coalesce() }`, `pxrun { required_version = "" }`, `locals { x = [for i in range(1000) : [for j in range(1000) : i]] }`,
+		`locals { c = lookup({}, null, null), d = coalesce() }`, `pxrun { required_version = "" }`,
 		`host "h" { address = "192.0.2.1" }
 runbook "r" {
   hosts = host.h

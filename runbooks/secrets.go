@@ -132,7 +132,7 @@ func (l *loader) secretValue(s *secretDecl) cty.Value {
 		l.report(diag.Error("Secret is empty", fmt.Sprintf("The secret %q was read, but there is nothing in it.", s.name), s.at))
 		return unknown
 	}
-	l.secrets = append(l.secrets, secret.New(text))
+	l.hidden.addText(text)
 	l.secretText[s.name] = secret.New(text)
 	return cty.StringVal(text).Mark(secret.Mark)
 }
