@@ -137,7 +137,7 @@ func (p parser) failed(name string, err error) { p.Unread[name] = err.Error() }
 
 func (p parser) identity() {
 	p.UID = -1
-	text, _ := p.text("id")
+	text, _ := p.text("id", 1) // one of its files may be missing
 	for line := range strings.Lines(string(text)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch key {

@@ -269,7 +269,13 @@ fetch /etc/corosync/authkey /etc/corosync/authkey 0400 || { echo "the member's a
 fetch /etc/pve/corosync.conf /etc/corosync/corosync.conf 0644 || { echo "the member's corosync.conf could not be copied" >&2; exit 1; }
 echo "corosync's key and configuration are those of the cluster"
 db=/var/lib/pve-cluster/config.db
-if ! cat "$db" "$db-wal" 2>/dev/null | grep -qa 'corosync\.conf'; then
+clustered() {
+	if [ -L /etc/pve/local ]; then [ -e /etc/pve/corosync.conf ]
+	elif command -v sqlite3 >/dev/null 2>&1; then [ "$(sqlite3 "$db" "select count(*) from tree where name='corosync.conf'" 2>/dev/null || echo 0)" -gt 0 ]
+	else cat "$db" "$db-wal" 2>/dev/null | grep -qa 'corosync\.conf'
+	fi
+}
+if ! clustered; then
 	systemctl stop pve-cluster || exit 1
 	old=/var/lib/pve-cluster/backup/pxrun-$(date +%s)
 	mkdir -p "$old"
@@ -280,7 +286,7 @@ if ! cat "$db" "$db-wal" 2>/dev/null | grep -qa 'corosync\.conf'; then
 fi
 systemctl restart corosync pve-cluster || exit 1
 n=0
-while [ "$(stat -c %a /etc/pve/local 2>/dev/null)" != 755 ]; do
+while ! [ -e /etc/pve/corosync.conf ] || [ "$(stat -c %a /etc/pve/local 2>/dev/null)" != 755 ]; do
 	n=$((n + 1))
 	if [ "$n" -ge "$limit" ]; then echo "no quorum within $limit seconds" >&2; exit 1; fi
 	sleep 1

@@ -34,13 +34,14 @@ func (v siteView) check(args preflightArgs) []problem {
 func (v siteView) node(s pve.NodeState, address string) []problem {
 	var found []problem
 	add := func(p problem) { p.host = s.Host; found = append(found, p) }
-	for _, name := range []string{"id", "addr", "pmxcfs", "members", "guests", "conf", "localconf", "certs", "here", "quorum", "packages"} {
+	if s.UID != 0 {
+		add(problem{check: checkRoot, saw: fmt.Sprintf("commands run with user id %d", s.UID), want: "root", look: "id", cure: `set ssh.user = "root", or become = "sudo"`})
+		return found // much of the rest cannot be read
+	}
+	for _, name := range []string{"addr", "pmxcfs", "members", "guests", "conf", "localconf", "certs", "here", "quorum", "packages", "joining"} {
 		if why, unread := s.Unread[name]; unread {
 			add(problem{check: checkRead, saw: fmt.Sprintf("the read of %q failed: %s", name, why), want: "an answer: what cannot be read may hide anything", look: "systemctl status pve-cluster; timeout 5 ls /etc/pve"})
 		}
-	}
-	if s.UID != 0 {
-		add(problem{check: checkRoot, saw: fmt.Sprintf("commands run with user id %d", s.UID), want: "root", look: "id", cure: `set ssh.user = "root", or become = "sudo"`})
 	}
 	if !s.IsPVE() {
 		add(problem{check: checkRelease, saw: "Proxmox VE is not installed", want: "the packages proxmox-ve and pve-manager", look: "dpkg-query -W pve-manager proxmox-ve"})
@@ -208,6 +209,8 @@ func (v siteView) membership() []problem {
 		switch j.Phase {
 		case pve.PhaseMember:
 			continue
+		case pve.PhaseUnknown:
+			continue // the check of the node says why
 		case pve.PhaseFresh:
 			if !s.Mounted || !s.Writable {
 				add(problem{check: checkPmxcfs, saw: "/etc/pve is not mounted or cannot be written", want: "a running pve-cluster service", look: "systemctl status pve-cluster"})
