@@ -10,6 +10,9 @@ import (
 // (cluster.lab.nodes), or one of either.
 type Refs []string
 
+// CtyTypeName is what the type is called in documentation and messages.
+func (*Refs) CtyTypeName() string { return "hosts" }
+
 // FromCty reads the forms above. It is what internal/schema calls for fields of this type.
 func (r *Refs) FromCty(v cty.Value) error {
 	*r = nil

@@ -57,7 +57,7 @@ func (f *Field) readBounds() error {
 	return nil
 }
 
-// check returns what is wrong with a decoded value, and "" if nothing is.
+// check returns what is wrong with a decoded value as the rest of a sentence about it, and "" if nothing is.
 func (b bounds) check(rv reflect.Value) string {
 	if b.min == nil && b.max == nil {
 		return ""
@@ -79,9 +79,9 @@ func (b bounds) check(rv reflect.Value) string {
 		wanted = "between " + b.unit(*b.min) + " and " + b.unit(*b.max)
 	}
 	if b.noun != "" {
-		return fmt.Sprintf("it must have %s %s, and has %s", wanted, b.noun, b.unit(v))
+		return fmt.Sprintf("must have %s %s, and has %s", wanted, b.noun, b.unit(v))
 	}
-	return fmt.Sprintf("%s is out of range: it must be %s", b.unit(v), wanted)
+	return fmt.Sprintf("must be %s, and is %s", wanted, b.unit(v))
 }
 
 func measure(rv reflect.Value) float64 {

@@ -146,7 +146,7 @@ func (d *decoder) blocks(f *Field, v cty.Value, into reflect.Value, path cty.Pat
 		d.body(f.Body, item, into.Index(i), path.IndexInt(i))
 	}
 	if wrong := f.bounds.check(into); wrong != "" {
-		d.report(path, "Wrong number of blocks", "%s: %s.", f.Name, wrong)
+		d.report(path, "Wrong number of blocks", "%s %s.", f.Name, wrong)
 	}
 }
 

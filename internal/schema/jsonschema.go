@@ -3,6 +3,9 @@ package schema
 import (
 	"encoding/json"
 	"reflect"
+
+	"github.com/zclconf/go-cty/cty"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
 )
 
 // JSON is the JSON schema (2020-12) of the body, for editors.
@@ -40,8 +43,8 @@ func (f *Field) jsonSchema() jsonObject {
 		s = f.jsonType(f.typ)
 	}
 	s["description"] = f.Doc
-	if f.Default != "" {
-		s["default"] = f.Default
+	if f.def != cty.NilVal {
+		s["default"] = ctyjson.SimpleJSONValue{Value: f.def}
 	}
 	if f.Example != "" {
 		s["examples"] = []string{f.Example}

@@ -169,13 +169,10 @@ func (f *Field) typeName(t reflect.Type) string {
 	return t.String()
 }
 
-// customName asks the type itself, since only it knows the forms that it reads.
+// customName asks the type itself, since only it knows the forms that it reads. CtyTypeName is optional beside FromCty.
 func customName(t reflect.Type) string {
 	if named, ok := reflect.New(t).Interface().(interface{ CtyTypeName() string }); ok {
 		return named.CtyTypeName()
-	}
-	if t.Name() == "Refs" {
-		return "hosts"
 	}
 	return "any"
 }
