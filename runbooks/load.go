@@ -3,6 +3,8 @@ package runbooks
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/pxrun/pxrun/engine"
@@ -20,7 +22,34 @@ func Load(ctx context.Context, paths []string, o Options) (*Document, diag.List)
 	l := newLoader(ctx, o, readSources(paths, o.BaseDir))
 	l.report(l.src.diags)
 	l.load()
-	return l.document(), diag.Sort(l.diags)
+	return l.document(), shown(diag.Sort(l.believable()))
+}
+
+// believable leaves out what may only follow from a syntax error: everything else in that file, which was not
+// understood, and names that other files use and that may stand in the part that was lost.
+func (l *loader) believable() diag.List {
+	if len(l.src.broken) == 0 {
+		return l.diags
+	}
+	syntax := len(l.src.diags)
+	return slices.Concat(l.diags[:syntax], slices.DeleteFunc(l.diags[syntax:], func(d *hcl.Diagnostic) bool {
+		return d.Subject == nil || l.src.broken[d.Subject.Filename] || strings.HasPrefix(d.Summary, "Unknown ") || d.Summary == "No such host"
+	}))
+}
+
+// maxProblems is how many are shown at once. More are never read: they come from a file that is something else.
+const maxProblems = 100
+
+func shown(diags diag.List) diag.List {
+	if len(diags) <= maxProblems {
+		return diags
+	}
+	more := fmt.Sprintf("There are %d more problems, which are not shown.", len(diags)-maxProblems)
+	severity := diag.Warning
+	if diags[maxProblems:].HasErrors() {
+		severity = diag.Error
+	}
+	return append(diags[:maxProblems:maxProblems], severity("Many problems", more, diag.Range{})...)
 }
 
 // loader is the work of one Load.

@@ -162,3 +162,10 @@ runbook "r" {
 		}
 	})
 }
+
+func TestEndlessProblemsAreCutShort(t *testing.T) {
+	_, diags := load(t, strings.Repeat("nonsense {}\n", 500), runbooks.Options{})
+	require.Len(t, diags, 101)
+	require.Equal(t, "There are 400 more problems, which are not shown.", diags[100].Detail)
+	require.True(t, diags.HasErrors())
+}

@@ -30,11 +30,13 @@ type sources struct {
 	// order is the names in the order of the command line, then by name: the order of everything else.
 	order []string
 	diags diag.List
+	// broken are the files with syntax errors: what is left of them is not judged any further.
+	broken map[string]bool
 }
 
 // readSources reads and parses files and folders.
 func readSources(paths []string, base string) *sources {
-	s := &sources{base: base, files: map[string]*hcl.File{}}
+	s := &sources{base: base, files: map[string]*hcl.File{}, broken: map[string]bool{}}
 	if len(paths) == 0 {
 		s.diags = diag.Error("No files", "No file or folder was given to read.", diag.Range{})
 	}
@@ -108,6 +110,9 @@ func (s *sources) read(name string) {
 		return
 	}
 	file, diags := parse(src, name)
+	if diags.HasErrors() {
+		s.broken[name] = true
+	}
 	s.add(diags)
 	if file != nil {
 		s.files[name] = file
