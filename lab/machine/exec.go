@@ -59,6 +59,18 @@ func (m *Machine) Exec(ctx context.Context, p Proc) int {
 	return m.exec(ctx, p, files, nil)
 }
 
+// ExecSignal is Exec that also tells which signal ended the program; 0 is none.
+func (m *Machine) ExecSignal(ctx context.Context, p Proc) (code int, killed Signal) {
+	files := m.filesOf(&p)
+	defer files.release()
+	var entry *process
+	code = m.exec(ctx, p, files, func(e *process) { entry = e })
+	if entry != nil {
+		killed = entry.killed
+	}
+	return code, killed
+}
+
 // filesOf makes descriptors of a Proc's streams.
 func (m *Machine) filesOf(p *Proc) descriptors {
 	if p.Stdin == nil {

@@ -16,6 +16,8 @@ type process struct {
 	argv      []string
 	started   time.Duration // of uptime
 	cancel    context.CancelCauseFunc
+	session   *Session
+	killed    Signal // set at the end, by end
 
 	mu      sync.Mutex
 	handler func(Signal) bool // a shell's traps; true: the signal was taken
@@ -41,7 +43,7 @@ type pidKey struct{}
 // start enters a process. Its context ends when parent does, when it is killed, and with the power.
 func (m *Machine) start(parent context.Context, argv []string, uid int) (context.Context, *process) {
 	ctx, cancel := context.WithCancelCause(parent)
-	p := &process{uid: uid, argv: argv, started: m.Uptime(), cancel: cancel}
+	p := &process{uid: uid, argv: argv, started: m.Uptime(), cancel: cancel, session: sessionOf(parent)}
 	if up, ok := parent.Value(pidKey{}).(int); ok {
 		p.ppid = up
 	} else {
@@ -68,6 +70,7 @@ func (m *Machine) end(ctx context.Context, p *process, code int) int {
 	var sig Signal
 	if errors.As(context.Cause(ctx), &sig) {
 		code = 128 + int(sig)
+		p.killed = sig
 	}
 	p.cancel(nil)
 	return code

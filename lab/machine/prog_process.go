@@ -219,10 +219,10 @@ func runSetsid(ctx context.Context, p *Proc) int {
 		return 1
 	}
 	if !opts.has("f") {
-		return p.runDetached(ctx, p.child(rest), p.files)
+		return p.runDetached(leaveSession(ctx), p.child(rest), p.files)
 	}
 	child, files := p.child(rest), p.files.clone()
-	p.Machine.background(ctx, func(ctx context.Context) {
+	p.Machine.background(leaveSession(ctx), func(ctx context.Context) {
 		p.Machine.exec(ctx, child, files, nil)
 		files.release()
 	})

@@ -244,7 +244,7 @@ func (m *Machine) startTransient(ctx context.Context, t *transient) (*unit, erro
 	m.units.mu.Unlock()
 
 	running := make(chan struct{})
-	m.background(ctx, func(ctx context.Context) {
+	m.background(leaveSession(ctx), func(ctx context.Context) {
 		defer close(u.done)
 		defer t.close()
 		if t.delay > 0 {

@@ -215,6 +215,7 @@ func (s *shell) main(script io.Reader) int {
 	defer s.unlisten()
 	if s.interact || script == nil && s.proc.TTY {
 		s.interact = true
+		s.signals.set("INT", "", true)
 		s.prompt("PS1", "# ")
 	}
 	s.source(script)

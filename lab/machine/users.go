@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pxrun/pxrun/lab/vfs"
 )
 
 // User is an account of the machine. The files in /etc are the truth; this is how they are read and written.
@@ -259,4 +261,11 @@ func (m *Machine) sudoRule(user string) SudoRule {
 		}
 	}
 	return rule
+}
+
+// ViewOf is the file system as a user sees it.
+func (m *Machine) ViewOf(u User) *vfs.View {
+	view := *m.FS.As(u.UID, m.groupsOf(u.UID)...)
+	view.Dir = u.Home
+	return &view
 }
