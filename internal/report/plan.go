@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -104,7 +105,9 @@ func (v *planView) task(t engine.TaskPlan) {
 	}
 	v.changes(changes)
 	v.deferred(t)
-	v.line("")
+	if len(changes) > 0 || len(deferredHosts(t)) > 0 {
+		v.line("")
+	}
 }
 
 func taskChanges(t engine.TaskPlan) []module.Change {
@@ -186,7 +189,7 @@ func deferredText(reason string) string {
 	if strings.HasPrefix(reason, "known after") || strings.HasPrefix(reason, "needs ") {
 		return reason
 	}
-	return "known later: " + reason
+	return "planned later: " + reason
 }
 
 func (v *planView) deferred(t engine.TaskPlan) {
@@ -206,13 +209,28 @@ func (v *planView) deferred(t engine.TaskPlan) {
 // problems lists what kept hosts from being planned, once for each kind of problem.
 func (v *planView) problems() {
 	var problems []Problem
+	add := func(p Problem) {
+		if !slices.Contains(problems, p) { // a host that cannot be reached fails every task in the same way
+			problems = append(problems, p)
+		}
+	}
 	for _, t := range v.plan.Tasks {
 		for _, h := range t.Hosts {
-			if h.Error == "" {
-				continue
+			switch {
+			case len(h.Refused) > 0:
+				for _, r := range h.Refused {
+					add(Problem{cmp.Or(r.Host, h.Host), r.Error()})
+				}
+			case h.Error != "":
+				add(Problem{h.Host, h.Error})
 			}
-			problems = append(problems, Problem{h.Host, h.Error})
 		}
+	}
+	if len(problems) == 0 {
+		return
+	}
+	if !strings.HasSuffix(v.String(), "\n\n") {
+		v.line("")
 	}
 	v.WriteString(v.Problems(problems))
 }
@@ -231,6 +249,10 @@ func (v *planView) total() {
 	}
 	if !strings.HasSuffix(v.String(), "\n\n") {
 		v.line("")
+	}
+	if v.plan.Blocked() != nil {
+		v.line("%s Mend what is listed above and plan again. Nothing was changed.", v.paint(bad, "This cannot be applied."))
+		return
 	}
 	if changes == 0 && unknown == 0 {
 		if v.plan.Empty() {
