@@ -1,0 +1,234 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/pxrun/pxrun/lab/cluster"
+	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/sshd"
+	"github.com/pxrun/pxrun/lab/vfs"
+)
+
+// host is one machine of a lab with its SSH server.
+type host struct {
+	lab     *Lab
+	spec    HostSpec
+	machine *machine.Machine
+	server  *sshd.Server
+
+	mu       sync.Mutex
+	listener net.Listener
+	refused  bool
+	files    map[int]fileFault
+	lastFile int
+}
+
+// fileFault decides the error of an operation on the machine's files.
+type fileFault func(ctx context.Context, op vfs.Op, path string) error
+
+// addHost builds one machine.
+func (l *Lab) addHost(number int, spec HostSpec) error {
+	h := &host{lab: l, spec: spec, files: map[int]fileFault{}}
+	options := machine.Options{
+		Name: spec.Name, Network: l.net, Interfaces: spec.interfaces(l.spec.MTU), Seed: l.spec.Seed + uint64(number),
+		Skew: spec.Skew, CPUs: spec.CPUs, Memory: int64(spec.MemoryMiB) << 20, RootPassword: spec.RootPassword,
+	}
+	var release cluster.Release
+	if spec.PVE != "" {
+		var err error
+		if release, err = cluster.ReleaseOf(spec.PVE); err != nil {
+			return err
+		}
+		options.Kernel, options.Codename, options.Release = release.Kernel, release.Codename, release.Debian
+		for _, p := range release.Packages {
+			options.Packages = append(options.Packages, machine.Package{Name: p.Name, Version: p.Version})
+		}
+	} else {
+		options.Kernel = "6.12.57+deb13-amd64"
+	}
+	h.machine = machine.New(options)
+	l.hosts = append(l.hosts, h)
+	l.net.change(func(n *network) { n.hosts = append(n.hosts, h) })
+	h.server = sshd.New(h.machine, sshd.Options{Dial: h.forward})
+	h.machine.OnPower(func(bool) { l.world.NetworkChanged() })
+	h.machine.BeforeExec(func(ctx context.Context, p *machine.Proc) (int, bool) {
+		failure, handled := l.beforeProgram(ctx, spec.Name, p.Argv)
+		if handled && failure.text != "" {
+			fmt.Fprintln(p.Stderr, failure.text)
+		}
+		if handled {
+			return failure.exit, true
+		}
+		return 0, false
+	})
+	l.writes.watch(h.machine)
+	if err := h.accounts(); err != nil {
+		return err
+	}
+	return h.software(release)
+}
+
+// interfaces gives the host one interface for its address and one for each further link.
+func (h HostSpec) interfaces(mtu int) []machine.Interface {
+	if h.MTU != 0 {
+		mtu = h.MTU
+	}
+	var out []machine.Interface
+	for i, addr := range h.addresses() {
+		out = append(out, machine.Interface{Name: fmt.Sprintf("vmbr%d", i), MTU: mtu, Addrs: []netip.Prefix{prefix(addr)}})
+	}
+	return out
+}
+
+// mtuOf is the MTU of the interface that has an address.
+func (h *host) mtuOf(addr string) int {
+	for _, one := range h.machine.Interfaces() {
+		for _, p := range one.Addrs {
+			if p.Addr().String() == addr && one.MTU > 0 {
+				return one.MTU
+			}
+		}
+	}
+	return 65536
+}
+
+// accounts lets the lab's key into root's account and those of the spec.
+func (h *host) accounts() error {
+	if h.spec.PVE == "" {
+		if err := h.authorize("/root", 0, 0); err != nil {
+			return err
+		}
+	}
+	for i, u := range h.spec.Users {
+		sudo := map[string]machine.SudoRule{"password": machine.SudoPassword, "nopasswd": machine.SudoNoPassword}[u.Sudo]
+		account := machine.User{Name: u.Name, UID: 1000 + i, GID: 1000 + i, Password: u.Password, Sudo: sudo}
+		if err := h.machine.AddUser(account); err != nil {
+			return err
+		}
+		if err := h.authorize("/home/"+u.Name, account.UID, account.GID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *host) authorize(home string, uid, gid int) error {
+	fs, dir := h.machine.FS, home+"/.ssh"
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := fs.WriteFile(dir+"/authorized_keys", []byte(h.lab.clientPublic+"\n"), 0o600); err != nil {
+		return err
+	}
+	for _, name := range []string{dir, dir + "/authorized_keys"} {
+		if err := fs.Chown(name, uid, gid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// software puts Proxmox on the machine where the spec says so, and the packages of QDevices.
+func (h *host) software(release cluster.Release) error {
+	l := h.lab
+	packages := []machine.Package{l.world.ArbiterPackage(h.machine)}
+	if h.spec.PVE != "" {
+		node, err := l.world.Install(l.ctx, cluster.NodeOptions{
+			Machine: h.machine, Release: release, Address: netip.MustParseAddr(h.spec.Address), Domain: "example.com",
+			CPUs: h.spec.CPUs, Memory: int64(h.spec.MemoryMiB) << 20, AuthorizedKeys: []string{l.clientPublic}, Guests: h.spec.Guests,
+		})
+		if err != nil {
+			return err
+		}
+		packages = append(packages, node.DevicePackage())
+	}
+	h.machine.Offer(packages...)
+	wanted := map[string]bool{}
+	for _, name := range h.spec.Packages {
+		wanted[name] = true
+	}
+	for _, p := range packages {
+		if !wanted[p.Name] {
+			continue
+		}
+		delete(wanted, p.Name)
+		if err := h.machine.Install(l.ctx, p); err != nil {
+			return err
+		}
+	}
+	for name := range wanted {
+		if err := h.machine.Install(l.ctx, machine.Package{Name: name, Version: "1.0-1"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setVersion changes the release of Proxmox VE that a host shows.
+func setVersion(h *host, node *cluster.Node, version string) error {
+	release, err := cluster.ReleaseOf(version)
+	if err != nil {
+		return err
+	}
+	for _, p := range release.Packages {
+		if err := h.machine.Install(h.lab.ctx, machine.Package{Name: p.Name, Version: p.Version}); err != nil {
+			return err
+		}
+	}
+	return node.SetRelease(release)
+}
+
+func (h *host) setListener(listener net.Listener) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.listener = listener
+}
+
+// listen is the loopback "host:port" of the machine, or "" before Start.
+func (h *host) listen() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.listener == nil {
+		return ""
+	}
+	return h.listener.Addr().String()
+}
+
+// fileFault adds a fault of the machine's files and returns how to take it away.
+func (h *host) fileFault(f fileFault) (undo func() error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastFile++
+	id := h.lastFile
+	h.files[id] = f
+	h.machine.FS.SetFault(h.fault)
+	return func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.files, id)
+		if len(h.files) == 0 {
+			h.machine.FS.SetFault(nil)
+		}
+		return nil
+	}
+}
+
+// fault asks all faults of the machine's files.
+func (h *host) fault(ctx context.Context, op vfs.Op, path string) error {
+	h.mu.Lock()
+	list := make([]fileFault, 0, len(h.files))
+	for _, f := range h.files {
+		list = append(list, f)
+	}
+	h.mu.Unlock()
+	for _, f := range list {
+		if err := f(ctx, op, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pxrun/pxrun/lab/cluster"
+)
+
+// Spec says what a lab consists of.
+type Spec struct {
+	// Seed makes boot ids and the like repeatable.
+	Seed uint64 `json:"seed,omitempty"`
+	// Speed is how many times faster than time the model runs: joins, timeouts, reboots. 0 means 1.
+	Speed float64    `json:"speed,omitempty"`
+	Hosts []HostSpec `json:"hosts"`
+	// RTT and MTU are those of every path that names none itself. 0 means 200 µs and 1500.
+	RTT time.Duration `json:"rtt,omitempty"`
+	MTU int           `json:"mtu,omitempty"`
+}
+
+// HostSpec is one machine of a lab.
+type HostSpec struct {
+	Name string `json:"name"`
+	// Address is the one by which it is reached and to which its name resolves.
+	Address string `json:"address"`
+	// Links are its further addresses, in the order of corosync's links. Address may be among them.
+	Links []string `json:"links,omitempty"`
+	// PVE is the version of pve-manager: "9.1.8", "8.4.1". Without one it is a plain Debian host.
+	PVE string `json:"pve,omitempty"`
+	// Packages are installed besides: "corosync-qnetd" makes an arbiter, "corosync-qdevice" lets a node use one.
+	Packages []string `json:"packages,omitempty"`
+	// Users may log in with the lab's key besides root.
+	Users []UserSpec `json:"users,omitempty"`
+	// RootPassword is root's password; "" is one that nobody knows.
+	RootPassword string        `json:"root_password,omitempty"`
+	MemoryMiB    int           `json:"memory_mib,omitempty"`
+	CPUs         int           `json:"cpus,omitempty"`
+	RTT          time.Duration `json:"rtt,omitempty"`
+	MTU          int           `json:"mtu,omitempty"`
+	// Skew is how far the host's clock is ahead.
+	Skew time.Duration `json:"skew,omitempty"`
+	// Guests are ids of virtual machines that the node holds.
+	Guests []int `json:"guests,omitempty"`
+}
+
+// UserSpec is an account besides root.
+type UserSpec struct {
+	Name     string `json:"name"`
+	Password string `json:"password,omitempty"`
+	// Sudo is "none" (or ""), "password" or "nopasswd".
+	Sudo string `json:"sudo,omitempty"`
+}
+
+// withDefaults fills in what was left out.
+func (s Spec) withDefaults() Spec {
+	if s.Speed <= 0 {
+		s.Speed = 1
+	}
+	if s.RTT == 0 {
+		s.RTT = 200 * time.Microsecond
+	}
+	if s.MTU == 0 {
+		s.MTU = 1500
+	}
+	s.Hosts = slices.Clone(s.Hosts)
+	for i := range s.Hosts {
+		h := &s.Hosts[i]
+		if h.MemoryMiB == 0 {
+			h.MemoryMiB = 16 << 10
+		}
+		if h.CPUs == 0 {
+			h.CPUs = 4
+		}
+	}
+	return s
+}
+
+// Validate reports all that is wrong with a spec.
+func (s Spec) Validate() error {
+	var problems []error
+	if len(s.Hosts) == 0 {
+		problems = append(problems, errors.New("the lab has no hosts"))
+	}
+	names, addrs := map[string]bool{}, map[string]string{}
+	for _, h := range s.Hosts {
+		if h.Name == "" || strings.ContainsAny(h.Name, " /\t\n") {
+			problems = append(problems, fmt.Errorf("host name %q is not usable", h.Name))
+		}
+		if names[h.Name] {
+			problems = append(problems, fmt.Errorf("two hosts are called %q", h.Name))
+		}
+		names[h.Name] = true
+		for i, a := range h.addresses() {
+			if _, err := netip.ParseAddr(a); err != nil {
+				problems = append(problems, fmt.Errorf("host %q: %q is not an IP address", h.Name, a))
+			}
+			if other, taken := addrs[a]; taken && (i == 0 || other != h.Name) {
+				problems = append(problems, fmt.Errorf("hosts %q and %q both have the address %s", other, h.Name, a))
+			}
+			addrs[a] = h.Name
+		}
+		if h.PVE != "" {
+			if _, err := cluster.ReleaseOf(h.PVE); err != nil {
+				problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
+			}
+		}
+		for _, u := range h.Users {
+			if !slices.Contains([]string{"", "none", "password", "nopasswd"}, u.Sudo) {
+				problems = append(problems, fmt.Errorf("host %q: user %q: sudo %q is none of none, password, nopasswd", h.Name, u.Name, u.Sudo))
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// addresses are all addresses of a host, each once, the main one first.
+func (h HostSpec) addresses() []string {
+	out := []string{h.Address}
+	for _, link := range h.Links {
+		if !slices.Contains(out, link) {
+			out = append(out, link)
+		}
+	}
+	return out
+}
