@@ -18,11 +18,14 @@ import (
 // The node makes the nonce up from its kernel's random source when the script starts: what a file contains cannot
 // look like a marker, and the script itself is the same text each time, which lets its answer be fetched beforehand.
 
-// frameHead starts a snapshot script: it defines c NAME SECONDS COMMAND…, which makes one read.
+// frameHead starts a snapshot script: it defines c NAME SECONDS COMMAND…, which makes one read, and p, which does so
+// for a file in pmxcfs. When pmxcfs does not answer once, it is not asked again: each access would hang.
 const frameHead = `N=$(cat /proc/sys/kernel/random/uuid 2>/dev/null)
 [ -n "$N" ] || N=$$-$(date +%s%N)
 LC_ALL=C; export LC_ALL
-c() { k=$1; t=$2; shift 2; printf '@@%s %s\n' "$N" "$k"; timeout -k 2 "$t" "$@" 2>&1 </dev/null; printf '\n@@%s rc %s\n' "$N" "$?"; }
+h=
+c() { k=$1; t=$2; shift 2; printf '@@%s %s\n' "$N" "$k"; timeout -k 2 "$t" "$@" 2>&1 </dev/null; r=$?; printf '\n@@%s rc %s\n' "$N" "$r"; }
+p() { if [ -n "$h" ]; then printf '@@%s %s\n\n@@%s rc 124\n' "$N" "$1" "$N"; else c "$@"; case $r in 124|137) h=1;; esac; fi; }
 printf '@@%s begin\n' "$N"
 `
 

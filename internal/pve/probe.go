@@ -1,6 +1,7 @@
 package pve
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -18,38 +19,37 @@ type Options struct {
 // read is one line of a snapshot script: a name, a time limit and the command.
 type read struct {
 	name    string
-	command string // "5 cat /etc/pve/.members"
+	command string // "cat /etc/pve/.members"
 	brief   bool   // also read while polling
 	facts   bool   // also read for self.facts
 }
 
 // reads is everything that a snapshot holds. All are single files or programs in C, no interpreter is started: the
-// whole costs a node less than one call of pvesh. Each has a limit of its own, since any access to a wedged pmxcfs
-// hangs for good.
+// whole costs a node less than one call of pvesh.
 var reads = []read{
-	{"id", `2 sh -c 'echo "uid $(id -u)"; echo "hostname $(hostname)"; echo "kernel $(uname -r)"; echo "arch $(uname -m)"; echo "cpus $(nproc)"; echo "time $(date +%s.%N)"; echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"; echo "machine_id $(cat /etc/machine-id)"'`, true, true},
-	{"fqdn", `3 hostname -f`, false, true},
-	{"os", `2 cat /etc/os-release`, false, true},
-	{"mem", `2 grep -E '^(MemTotal|MemAvailable):' /proc/meminfo`, false, true},
-	{"addr", `3 ip -j addr`, false, true},
-	{"resolve", `5 sh -c 'getent ahosts "$(hostname)"'`, false, false},
-	{"pmxcfs", `5 sh -c 'readlink /etc/pve/local; stat -c %a /etc/pve/local'`, true, false},
-	{"members", `5 cat /etc/pve/.members`, true, false},
-	{"guests", `5 cat /etc/pve/.vmlist`, false, false},
-	{"conf", `5 cat /etc/pve/corosync.conf`, true, true},
-	{"certs", `5 sh -c 'for f in /etc/pve/nodes/*/pve-ssl.pem; do if [ -s "$f" ]; then echo "$f"; fi; done'`, true, false},
-	{"qdevice_note", `5 cat ` + QDeviceNote, false, false},
-	{"localconf", `2 cat /etc/corosync/corosync.conf`, true, false},
-	{"here", `2 sh -c 'for f in /etc/corosync/authkey /var/lib/pve-cluster/config.db /etc/corosync/qdevice/net/nssdb /root/.ssh/id_rsa.pub /etc/pve; do if [ -e "$f" ]; then echo "$f"; fi; done'`, true, false},
-	{"quorum", `5 corosync-quorumtool -siH`, true, false},
-	{"links", `5 corosync-cfgtool -n`, false, false},
-	{"stats", `5 sh -c "corosync-cmapctl -m stats | grep -E 'link[0-9]\.(connected|latency_ave|latency_max|down_count|mtu) '"`, false, false},
-	{"units", `5 systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState ` + strings.Join(Services, " ") + ` corosync-qdevice chrony`, false, false},
-	{"time", `3 chronyc -c tracking`, false, false},
-	{"packages", `5 dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\n' proxmox-ve pve-manager pve-cluster corosync corosync-qdevice`, false, true},
-	{"joining", `3 pgrep -f '[p]vecm (add|create) '`, true, false},
-	{"keys", `5 cat /root/.ssh/authorized_keys`, false, false},
-	{"hostkeys", `2 sh -c 'cat /etc/ssh/ssh_host_*_key.pub'`, false, false},
+	{"id", `sh -c 'echo "uid $(id -u)"; echo "hostname $(hostname)"; echo "kernel $(uname -r)"; echo "arch $(uname -m)"; echo "cpus $(nproc)"; echo "time $(date +%s.%N)"; echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"; echo "machine_id $(cat /etc/machine-id)"'`, true, true},
+	{"fqdn", `hostname -f`, false, true},
+	{"os", `cat /etc/os-release`, false, true},
+	{"mem", `grep -E '^(MemTotal|MemAvailable):' /proc/meminfo`, false, true},
+	{"addr", `ip -j addr`, false, true},
+	{"resolve", `sh -c 'getent ahosts "$(hostname)"'`, false, false},
+	{"pmxcfs", `sh -c 'readlink /etc/pve/local; stat -c %a /etc/pve/local'`, true, false},
+	{"members", `cat /etc/pve/.members`, true, false},
+	{"guests", `cat /etc/pve/.vmlist`, false, false},
+	{"conf", `cat /etc/pve/corosync.conf`, true, true},
+	{"certs", `sh -c 'for f in /etc/pve/nodes/*/pve-ssl.pem; do if [ -s "$f" ]; then echo "$f"; fi; done'`, true, false},
+	{"qdevice_note", `cat ` + QDeviceNote, false, false},
+	{"localconf", `cat /etc/corosync/corosync.conf`, true, false},
+	{"here", `sh -c 'for f in /etc/corosync/authkey /var/lib/pve-cluster/config.db /etc/corosync/qdevice/net/nssdb /root/.ssh/id_rsa.pub; do if [ -e "$f" ]; then echo "$f"; fi; done'`, true, false},
+	{"quorum", `corosync-quorumtool -siH`, true, false},
+	{"links", `corosync-cfgtool -n`, false, false},
+	{"stats", `sh -c "corosync-cmapctl -m stats | grep -E 'link[0-9]\.(connected|latency_ave|latency_max|down_count|mtu) '"`, false, false},
+	{"units", `systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState ` + strings.Join(Services, " ") + ` corosync-qdevice chrony`, false, false},
+	{"time", `chronyc -c tracking`, false, false},
+	{"packages", `dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\n' proxmox-ve pve-manager pve-cluster corosync corosync-qdevice`, false, true},
+	{"joining", `pgrep -f '[p]vecm (add|create) '`, true, false},
+	{"keys", `cat /root/.ssh/authorized_keys`, false, false},
+	{"hostkeys", `sh -c 'cat /etc/ssh/ssh_host_*_key.pub'`, false, false},
 }
 
 // Services are the units that run on every healthy node. Those of HA are watched too: they run without HA resources.
@@ -59,12 +59,19 @@ var Services = []string{"pve-cluster", "corosync", "pvedaemon", "pveproxy", "pve
 // any later run knows to put it back.
 const QDeviceNote = "/etc/pve/priv/pxrun-qdevice.json"
 
+// readSeconds bounds each read: any access to a wedged pmxcfs hangs for good.
+const readSeconds = 10
+
 func script(want func(read) bool) string {
 	var b strings.Builder
 	b.WriteString(frameHead)
 	for _, r := range reads {
 		if want(r) {
-			b.WriteString("c " + r.name + " " + r.command + "\n")
+			do := "c"
+			if strings.Contains(r.command, "/etc/pve/") || r.name == "keys" {
+				do = "p" // root's authorized_keys is a link into pmxcfs
+			}
+			fmt.Fprintf(&b, "%s %s %d %s\n", do, r.name, readSeconds, r.command)
 		}
 	}
 	b.WriteString(frameTail)

@@ -3,7 +3,9 @@ package pve
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -63,6 +65,22 @@ func TestSnapshotOfThisHost(t *testing.T) {
 		require.False(t, s.Mounted)
 		require.Nil(t, s.Conf)
 	}
+}
+
+// A pmxcfs that hangs costs one time limit, not one for each of its files.
+func TestSnapshotAsksAHangingPmxcfsOnce(t *testing.T) {
+	here := testkit.NewLocal(t)
+	here.Program(t, "timeout", `shift 3
+case "$*" in *'/etc/pve/'*) echo asked >>"$0.asked"; exit 124;; esac
+exec "$@"
+`)
+	s := ReadNode(t.Context(), "here", here, Options{})
+	require.NoError(t, s.Err)
+	require.Equal(t, "no answer within its time limit", s.Unread["conf"])
+	require.NotEmpty(t, s.Hostname, "the rest is read")
+	asked, err := os.ReadFile(filepath.Join(here.Bin, "timeout.asked"))
+	require.NoError(t, err)
+	require.Equal(t, "asked\n", string(asked))
 }
 
 func TestFactsOfANode(t *testing.T) {

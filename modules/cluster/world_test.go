@@ -347,7 +347,7 @@ func (n *fakeNode) snapshot(script string) string {
 	var out strings.Builder
 	out.WriteString("@@n begin\n")
 	section := func(name, text string, rc int) {
-		if strings.Contains(script, "\nc "+name+" ") {
+		if strings.Contains(script, "\nc "+name+" ") || strings.Contains(script, "\np "+name+" ") {
 			fmt.Fprintf(&out, "@@n %s\n%s\n@@n rc %d\n", name, text, rc)
 		}
 	}
