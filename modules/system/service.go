@@ -226,7 +226,7 @@ func (a serviceArgs) systemctl(ctx context.Context, t module.Target, verb string
 		return nil
 	}
 	return t.WaitFor(ctx, module.Condition{
-		Name: fmt.Sprintf("%s: %s has come to rest", t.Host().Name, a.unit()), Timeout: limit(ctx, settleLimit),
+		Name: a.unit() + " has come to rest", Timeout: limit(ctx, settleLimit),
 		Check: func(ctx context.Context) error {
 			r, err := run(ctx, t, a.show())
 			if err != nil {

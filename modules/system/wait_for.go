@@ -69,19 +69,30 @@ func planWaitFor(ctx context.Context, t module.Target, a waitForArgs) ([]module.
 	host := t.Host().Name
 	return []module.Change{{
 		ID: host + "/wait", Host: host, Summary: "wait until " + a.String(), Action: module.Run,
-		Apply: func(ctx context.Context, t module.Target) error {
-			return t.WaitFor(ctx, module.Condition{
-				Name: host + ": " + a.String(), Timeout: limit(ctx, waitLimit), Every: a.Every,
-				Check: func(ctx context.Context) error {
-					err := a.holds(ctx, t)
-					if missing, ok := errors.AsType[*notYet](err); ok && missing.never {
-						return module.Fatal(err)
-					}
-					return err
-				},
-			})
-		},
+		Apply: func(ctx context.Context, t module.Target) error { return a.wait(ctx, t) },
 	}}, nil
+}
+
+// wait looks until it holds. The end of a wait in vain tells what was seen last, whichever limit ended it.
+func (a waitForArgs) wait(ctx context.Context, t module.Target) error {
+	var last *notYet
+	err := t.WaitFor(ctx, module.Condition{
+		Name: a.String(), Timeout: limit(ctx, waitLimit), Every: a.Every,
+		Check: func(ctx context.Context) error {
+			err := a.holds(ctx, t)
+			if missing, ok := errors.AsType[*notYet](err); ok {
+				last = missing
+				if missing.never {
+					return module.Fatal(err)
+				}
+			}
+			return err
+		},
+	})
+	if err != nil && last != nil && !strings.Contains(err.Error(), last.text) {
+		return fmt.Errorf("%w (%s)", err, last.text)
+	}
+	return err
 }
 
 // openPort tries a connection. 99 says that the host has no program to try one with.
