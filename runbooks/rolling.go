@@ -25,6 +25,10 @@ func (bu *builder) rolling(b *hcl.Block, p position) (engine.Step, map[string]ta
 	}
 	r := &engine.Rolling{Name: b.Labels[0], Range: b.DefRange, MaxUnavailable: engine.Amount{N: 1}}
 	bu.l.report(identifier("rolling block", r.Name, b.LabelRanges[0]))
+	if first, twice := bu.blocks[r.Name]; twice {
+		bu.l.report(diag.Error("Duplicate rolling block", fmt.Sprintf("The rolling block %q is already defined at %s. Their names are unique in a runbook.", r.Name, place(first)), b.LabelRanges[0]))
+	}
+	bu.blocks[r.Name] = b.DefRange
 	a := bu.attributes(content)
 	if v, at, ok := a.value("max_unavailable"); ok {
 		amount, diags := amountOf(v, at)

@@ -34,8 +34,10 @@ type builder struct {
 	// all are the tasks of the whole runbook in the files' order, defined where their blocks stand.
 	all     []string
 	defined map[string]hcl.Range
-	info    *RunbookInfo
-	checks  []func()
+	// blocks are the rolling blocks so far.
+	blocks map[string]hcl.Range
+	info   *RunbookInfo
+	checks []func()
 }
 
 func (l *loader) loadRunbooks() {
@@ -87,7 +89,7 @@ func (l *loader) loadRunbook(b *hcl.Block) {
 	rb := &engine.Runbook{Name: b.Labels[0], Site: l.site, Range: b.DefRange}
 	info := RunbookInfo{Name: rb.Name, Range: b.DefRange}
 	l.attributes(content, scope{constant: true}).text("description", &info.Description)
-	bu := &builder{l: l, name: rb.Name, content: content, hosts: content.Attributes["hosts"], defined: map[string]hcl.Range{}, info: &info}
+	bu := &builder{l: l, name: rb.Name, content: content, hosts: content.Attributes["hosts"], defined: map[string]hcl.Range{}, blocks: map[string]hcl.Range{}, info: &info}
 	bu.cluster = l.runbookCluster(content, b.Body)
 	if bu.cluster != nil {
 		rb.Cluster, _ = l.site.Cluster(bu.cluster.name)

@@ -73,15 +73,15 @@ func (l *loader) checkSecrets() {
 		s := l.secretBy[name]
 		l.secretSource(s)
 		var d time.Duration
-		l.attributes(s.content, secretScope).duration("timeout", &d)
+		l.attributes(s.content, constantScope).duration("timeout", &d)
 	}
 }
 
-var secretScope = scope{constant: true}
+var constantScope = scope{constant: true}
 
 // secretSource evaluates the attribute that says where the secret is: words of a command, or one text.
 func (l *loader) secretSource(s *secretDecl) []string {
-	a := l.attributes(s.content, secretScope)
+	a := l.attributes(s.content, constantScope)
 	if s.source == "" {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (l *loader) secretValue(s *secretDecl) cty.Value {
 	if len(words) == 0 || !l.opts.ResolveSecrets {
 		return unknown
 	}
-	a := l.attributes(s.content, secretScope)
+	a := l.attributes(s.content, constantScope)
 	timeout, identity := secretCommandTimeout, ""
 	a.duration("timeout", &timeout)
 	a.text("identity", &identity)

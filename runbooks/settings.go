@@ -19,7 +19,7 @@ func (l *loader) readSettings() {
 		l.report(diags)
 		l.settings = append(l.settings, content)
 		var want string
-		at, ok := l.attributes(content, secretScope).text("required_version", &want)
+		at, ok := l.attributes(content, constantScope).text("required_version", &want)
 		if !ok {
 			continue
 		}
