@@ -85,7 +85,8 @@ func (s packageState) versionsOf(names []string) map[string]any {
 
 // readPackageState asks dpkg, and where the newest version matters apt-cache. Its arguments: whether to ask apt-cache,
 // the directory of the lists, and the packages.
-const readPackageState = `policy=$1; lists=$2; shift 2
+const readPackageState = `# read the state of packages
+policy=$1; lists=$2; shift 2
 for f in /var/lib/dpkg/updates/[0-9]*; do if [ -e "$f" ]; then echo interrupted; break; fi; done
 echo "age $(($(date +%s) - $(stat -c %Y "$lists" 2>/dev/null || echo 0)))"
 dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' "$@" 2>/dev/null | sed 's/^/dpkg /'

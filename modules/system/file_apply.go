@@ -11,7 +11,8 @@ import (
 )
 
 // prepare makes room: the directory above (when $2 is yes) and a copy of what will be lost (when $3 is yes).
-const prepare = `set -e
+const prepare = `# make room for a file
+set -e
 if [ "$2" = yes ]; then mkdir -p "$(dirname "$1")"; fi
 if [ "$3" = yes ] && [ -f "$1" ]; then cp -p "$1" "$1.pxrun~"; fi
 `

@@ -24,8 +24,10 @@ type state struct {
 	full         bool   // a directory with something in it
 }
 
-// readFileState tells everything about one path in one read. Its arguments: the path, and whether the digest is wanted.
-const readFileState = `p=$1
+// readFileState tells everything about one path in one read. Scripts of several lines begin with a comment, since their
+// first line is what traces show. Its arguments: the path, and whether the digest is wanted.
+const readFileState = `# read the state of a path
+p=$1
 if [ -L "$p" ]; then echo link; stat -c '%a %U %G %u %g %s' "$p"; readlink "$p"
 elif [ -d "$p" ]; then echo directory; stat -c '%a %U %G %u %g %s' "$p"; ls -A "$p" | head -n 1
 elif [ -f "$p" ]; then echo file; stat -c '%a %U %G %u %g %s' "$p"; if [ "$2" = yes ]; then sha256sum <"$p"; fi

@@ -95,7 +95,8 @@ func (a scriptArgs) name() string {
 // runScript writes its input to a file that only its user can read, runs it and removes it: a script may hold secrets,
 // which must not stand in an argument list. Arguments: directory, number of the interpreter's words, those words, the
 // script's arguments. They are brought into their order by turning the list around itself.
-const runScript = `umask 077
+const runScript = `# run a script from standard input
+umask 077
 f=$(mktemp) || exit 1
 trap 'rm -f "$f"' EXIT
 trap 'exit 129' HUP

@@ -26,7 +26,8 @@ func (a serviceArgs) disrupts() bool { return a.State == "stopped" || a.State ==
 
 // haActivity reads whether this node is in a cluster and whether its HA stack guards anything.
 func haActivity() transport.Command {
-	return transport.Command{Script: `if [ -e /usr/bin/pvecm ]; then echo pve; fi
+	return transport.Command{Script: `# read whether HA is active
+if [ -e /usr/bin/pvecm ]; then echo pve; fi
 if [ -e /run/watchdog-mux.active ]; then echo watchdog; fi
 if timeout 5 test -e /etc/pve/corosync.conf || [ -e /etc/corosync/corosync.conf ]; then echo cluster; fi
 echo "lrm $(timeout 5 cat "/etc/pve/nodes/$(hostname)/lrm_status" 2>/dev/null | tr -d '\n')"

@@ -96,7 +96,8 @@ func (a waitForArgs) wait(ctx context.Context, t module.Target) error {
 }
 
 // openPort tries a connection. 99 says that the host has no program to try one with.
-const openPort = `if command -v nc >/dev/null 2>&1; then nc -z -w 3 "$1" "$2"
+const openPort = `# try a port
+if command -v nc >/dev/null 2>&1; then nc -z -w 3 "$1" "$2"
 elif command -v bash >/dev/null 2>&1; then timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2"
 else exit 99; fi
 `
