@@ -40,7 +40,7 @@ func (p *plainSink) lines(e event.Event, s *stepState) []string {
 	}
 	switch b := e.Body.(type) {
 	case event.StepStarted:
-		return []string{fmt.Sprintf("%s: %s on %s", at, b.Module, hostList(b.Hosts, 5))}
+		return append(p.t.opening(b), fmt.Sprintf("%s: %s on %s", at, b.Module, hostList(b.Hosts, 5)))
 	case event.StepPlanned:
 		if b.Skipped != "" {
 			return []string{at + ": skipped: " + Clean(b.Skipped)}

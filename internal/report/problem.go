@@ -40,10 +40,13 @@ var address = regexp.MustCompile(`\[[0-9a-fA-F:]+\](:\d+)?|\d+\.\d+\.\d+\.\d+(:\
 func shape(p Problem) string {
 	text := p.Text
 	if p.Host != "" {
-		text = strings.ReplaceAll(text, p.Host, "\x00")
+		text = wordOf(p.Host).ReplaceAllString(text, "\x00")
 	}
 	return address.ReplaceAllString(text, "\x01")
 }
+
+// wordOf matches a host's name where it stands alone: a host may be called "a".
+func wordOf(host string) *regexp.Regexp { return regexp.MustCompile(`\b` + regexp.QuoteMeta(host) + `\b`) }
 
 // Problems shows problems for people. Those that are alike on several hosts are shown once, with the hosts.
 func (l Look) Problems(problems []Problem) string {

@@ -37,7 +37,9 @@ type tracker struct {
 	began     time.Time
 	steps     map[string]*stepState
 	active    []*stepState
-	finished  int // steps
+	finished  int  // steps
+	planning  bool // tasks are being planned, before the first one acts
+	acted     bool // the first task that acts has been announced
 	connected int
 	times     map[string]time.Duration // of each host, all steps together
 	hosts     []string                 // in the order in which they were first heard of
@@ -116,6 +118,10 @@ func (t *tracker) begin(e event.Event, b event.StepStarted) *stepState {
 		path: e.Step, module: b.Module, planning: b.Planning, hosts: b.Hosts, began: e.Time,
 		at: map[string]*hostState{}, outcome: map[event.Status]int{}, running: map[string]module.Change{},
 	}
+	if t.planning && !b.Planning {
+		t.finished, t.times = 0, map[string]time.Duration{} // from now on it is the work that counts
+	}
+	t.planning = b.Planning
 	t.steps[e.Step] = s
 	t.active = append(t.active, s)
 	return s

@@ -17,7 +17,7 @@ type transcript struct {
 // lines returns what is to be written for an event that the tracker has seen, each line without its end.
 func (t transcript) lines(e event.Event, s *stepState) []string {
 	switch b := e.Body.(type) {
-	case event.RunStarted:
+	case event.StepStarted:
 		return t.opening(b)
 	case event.HostConnected:
 		return t.connection(e, b)
@@ -57,15 +57,18 @@ func (t transcript) lines(e event.Event, s *stepState) []string {
 	return nil
 }
 
-func (t transcript) opening(b event.RunStarted) []string {
-	if b.Command == "plan" {
+// opening is the heading of what is done, before its first task.
+func (t transcript) opening(b event.StepStarted) []string {
+	if b.Planning || t.acted {
 		return nil
 	}
-	text := t.paint(strong, strings.ToUpper(b.Command[:1])+b.Command[1:]+" "+b.Runbook)
-	if b.Cluster != "" {
-		text += " on cluster " + b.Cluster
+	t.acted = true
+	run := t.start
+	text := t.paint(strong, strings.ToUpper(run.Command[:1])+run.Command[1:]+" "+run.Runbook)
+	if run.Cluster != "" {
+		text += " on cluster " + run.Cluster
 	}
-	return []string{text + t.paint(dim, fmt.Sprintf(" (%s, %s)", Count(len(b.Hosts), "host"), Count(b.Tasks, "task"))), ""}
+	return []string{"", text + t.paint(dim, fmt.Sprintf(" (%s, %s)", Count(len(run.Hosts), "host"), Count(run.Tasks, "task"))), ""}
 }
 
 func (t transcript) connection(e event.Event, b event.HostConnected) []string {

@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pxrun/pxrun/engine"
+	"github.com/pxrun/pxrun/engine/event"
+	"github.com/pxrun/pxrun/internal/journal"
+	"github.com/pxrun/pxrun/internal/report"
+	"github.com/spf13/cobra"
+)
+
+// releaseOptions are the flags of release.
+type releaseOptions struct {
+	site    siteOptions
+	network networkOptions
+	words   []string
+	all     bool
+}
+
+func newReleaseCommand(a *app) *cobra.Command {
+	var o releaseOptions
+	cmd := &cobra.Command{
+		Use: "release [RUN|HOST...]", Short: "List and take back temporary changes that runs left behind", GroupID: groupRun,
+		Long: long(`A run that ends before its time may leave temporary changes in place, such as a maintenance mode. Without arguments they are listed.
+With runs or hosts, or --all, they are taken back, the newest first; the site's files (-i) say how to connect.
+
+  pxrun release
+  pxrun release pve3 -i site.hcl`, exitOK, exitFailed, exitUnreachable, exitPartly, exitInterrupted),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.words = args
+			return runRelease(cmd.Context(), a, o)
+		},
+	}
+	f := cmd.Flags()
+	o.site.flags(f)
+	o.network.flags(f)
+	f.BoolVar(&o.all, "all", false, "take back everything that is listed")
+	return cmd
+}
+
+func runRelease(ctx context.Context, a *app, o releaseOptions) error {
+	store, err := a.store()
+	if err != nil {
+		return err
+	}
+	pending, err := store.Pending()
+	if err != nil {
+		return err
+	}
+	if len(o.words) == 0 && !o.all {
+		return a.listPending(pending)
+	}
+	chosen := choosePending(store, pending, o)
+	if len(chosen) == 0 {
+		return invalid("nothing is left in place by %s\nSee: pxrun release", list(o.words))
+	}
+	return a.takeBack(ctx, store, o, chosen)
+}
+
+func (a *app) listPending(pending []event.Pending) error {
+	if a.global.json {
+		for _, p := range pending {
+			if err := report.WriteObject(a.Out, struct {
+				Type string `json:"type"`
+				event.Pending
+			}{"pending", p}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(pending) == 0 {
+		_, err := fmt.Fprintln(a.Out, "Nothing is left in place.")
+		return err
+	}
+	rows := make([][]string, len(pending))
+	for i, p := range pending {
+		rows[i] = []string{p.Undo.Host, p.Undo.Summary, p.Run, p.Since.Local().Format(time.DateTime)}
+	}
+	return report.Table(a.Out, []string{"host", "to be done", "left by run", "since"}, rows, a.look())
+}
+
+func choosePending(store *journal.Store, pending []event.Pending, o releaseOptions) []event.Pending {
+	if o.all {
+		return pending
+	}
+	return slices.DeleteFunc(slices.Clone(pending), func(p event.Pending) bool {
+		return !slices.ContainsFunc(o.words, func(word string) bool {
+			id, err := store.Find(word)
+			return p.Undo.Host == word || err == nil && id == p.Run
+		})
+	})
+}
+
+// takeBack undoes temporary changes in a run of its own, so that the journal knows what was taken back.
+func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptions, pending []event.Pending) (err error) {
+	ctx, stop := interruptible(ctx, a.Streams)
+	defer stop()
+	doc, err := a.load(ctx, o.site, true)
+	if err != nil {
+		return err
+	}
+	s := &session{app: a, doc: doc, options: runOptions{site: o.site, network: o.network}, book: &engine.Runbook{Name: "release", Site: doc.Site}}
+	defer func() { err = closing(s, err) }()
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	run, err := store.Create(journal.Meta{Command: "release", Runbook: "release", Version: buildInfo().Version, Controller: a.controller(), Lab: o.network.lab})
+	if err != nil {
+		return err
+	}
+	if err := s.record(run, nil, engine.Config{Command: "release"}, nil); err != nil {
+		return errors.Join(err, run.Close())
+	}
+	began := a.Now()
+	left, err := s.engine.Undo(ctx, doc.Site, pending)
+	status := event.Changed
+	if err != nil {
+		status = event.Failed
+	}
+	if told := s.bus.Emit(ctx, "", "", event.RunDone{Status: status, Duration: a.Now().Sub(began)}); told != nil {
+		return told
+	}
+	if err != nil && len(left) < len(pending) {
+		return &exitError{exitPartly, err}
+	}
+	return err
+}

@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/pxrun/pxrun/engine"
+	"github.com/pxrun/pxrun/engine/event"
+	"github.com/pxrun/pxrun/internal/journal"
+	"github.com/spf13/cobra"
+)
+
+// resumeOptions are the flags of resume.
+type resumeOptions struct {
+	applyOptions
+	run string
+}
+
+func newResumeCommand(a *app) *cobra.Command {
+	var o resumeOptions
+	cmd := &cobra.Command{
+		Use: "resume [RUN]", Short: "Go on with a run that was interrupted or failed", GroupID: groupRun,
+		Long: long(`Goes on with a run: with RUN (an id or the beginning or end of one), else with the last one that did not end well. What was to be
+done comes from the journal, how things are from the hosts: what is done already is not planned again. Works after an interrupt, a
+failure, a crash and kill -9. The plan is shown and asked about as with apply.
+
+Values of sensitive variables are not in the journal: give them again with --var, --var-file or the environment.`,
+			exitOK, exitFailed, exitUnreachable, exitPartly, exitRefused, exitInterrupted),
+		Args: checked(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				o.run = args[0]
+			}
+			return runResume(cmd.Context(), a, o)
+		},
+	}
+	f := cmd.Flags()
+	o.site.flags(f)
+	f.BoolVar(&o.autoApprove, "auto-approve", false, "go on without asking")
+	f.IntVar(&o.parallelism, "parallelism", 32, "how many hosts are worked on at once")
+	return cmd
+}
+
+func runResume(ctx context.Context, a *app, o resumeOptions) (err error) {
+	if !o.autoApprove && (!a.InTerminal || a.global.json) {
+		return invalid("resume changes hosts, and nobody is there to be asked.\nSay --auto-approve")
+	}
+	ctx, interrupts, stop := twoStage(ctx, a.Streams)
+	defer stop()
+	store, err := a.store()
+	if err != nil {
+		return err
+	}
+	id, err := chooseRun(store, o.run)
+	if err != nil {
+		return err
+	}
+	run, record, err := store.Resume(id)
+	if err != nil {
+		return recordError(err)
+	}
+	owned := true // until the bus owns the journal
+	defer func() {
+		if owned {
+			err = errors.Join(err, run.Close())
+		}
+	}()
+	o.recall(record.Meta)
+	s, err := a.prepare(ctx, o.runOptions)
+	if err != nil {
+		return err
+	}
+	defer func() { err = closing(s, err) }()
+	if s.options.network.lab && !a.labRuns(ctx, s.doc) {
+		return invalid("run %s was made in a lab that no longer runs; there is nothing left to go on with", id)
+	}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	if err := s.record(run, &record.History, engine.Config{Command: "resume"}, interrupts); err != nil {
+		return err
+	}
+	owned = false
+	return s.perform(ctx, run, o.applyOptions)
+}
+
+// recall takes the invocation from the journal. What is given on the command line comes after it and wins.
+func (o *resumeOptions) recall(m journal.Meta) {
+	o.runbook, o.limit, o.tags, o.skipTags = m.Runbook, m.Limit, m.Tags, m.SkipTags
+	o.site.paths = m.Files
+	o.site.varFiles = append(slices.Clone(m.VarFiles), o.site.varFiles...)
+	var vars []string
+	for _, name := range slices.Sorted(maps.Keys(m.Vars)) {
+		vars = append(vars, name+"="+m.Vars[name])
+	}
+	o.site.vars = append(vars, o.site.vars...)
+	o.network.lab = m.Lab
+}
+
+// chooseRun finds the run that a word means; without one, the last that did not end well.
+func chooseRun(store *journal.Store, word string) (string, error) {
+	if word != "" {
+		id, err := store.Find(word)
+		return id, recordError(err)
+	}
+	runs, err := store.List()
+	if err != nil {
+		return "", err
+	}
+	for _, r := range runs {
+		if r.State == journal.Interrupted || r.State == journal.Over && r.Ended != nil && !wentWell(r.Ended.Status) {
+			return r.ID, nil
+		}
+	}
+	return "", invalid("there is no run to go on with; every run has ended well.\nSee: pxrun runs")
+}
+
+func wentWell(s event.Status) bool { return s == event.OK || s == event.Changed || s == event.Skipped }
+
+// recordError gives errors about runs their exit codes.
+func recordError(err error) error {
+	var missing *journal.NotFoundError
+	var busy *journal.BusyError
+	switch {
+	case errors.As(err, &missing):
+		return &exitError{exitInvalid, err}
+	case errors.As(err, &busy):
+		return &exitError{exitRefused, fmt.Errorf("%w\nSee: pxrun runs", err)}
+	default:
+		return err
+	}
+}

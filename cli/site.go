@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"context"
+	"slices"
+
+	"github.com/pxrun/pxrun/runbooks"
+	"github.com/spf13/pflag"
+)
+
+// siteOptions say which files make the site, and the values of its variables.
+type siteOptions struct {
+	paths    []string
+	vars     []string
+	varFiles []string
+}
+
+func (o *siteOptions) flags(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.vars, "var", nil, "set a variable: `NAME=VALUE`; may be given more than once")
+	f.StringArrayVar(&o.varFiles, "var-file", nil, "read variables from this `FILE`; may be given more than once")
+}
+
+// files are the paths of the command line and of -i, each once; the current folder if there are none.
+func (o siteOptions) files(a *app) []string {
+	var paths []string
+	for _, p := range append(slices.Clone(o.paths), a.global.inventory...) {
+		if !slices.Contains(paths, p) {
+			paths = append(paths, p)
+		}
+	}
+	if len(paths) == 0 {
+		return []string{"."}
+	}
+	return paths
+}
+
+// load reads and checks the site. Problems have been told when it returns an error. Secrets are read only when they are
+// going to be used.
+func (a *app) load(ctx context.Context, o siteOptions, secrets bool) (*runbooks.Document, error) {
+	opts := runbooks.Options{
+		VarFiles: o.varFiles, Environ: a.Environ, Modules: registry(), ResolveSecrets: secrets,
+		Now: a.Now, Version: Version, Home: a.Home,
+	}
+	if a.InTerminal {
+		opts.Prompt = func(_ context.Context, question string) (string, error) { return a.askSecret(question) }
+	}
+	for _, text := range o.vars {
+		v, err := runbooks.ParseAssignment(text)
+		if err != nil {
+			return nil, invalid("--var: %w", err)
+		}
+		opts.Vars = append(opts.Vars, v)
+	}
+	doc, problems := runbooks.Load(ctx, o.files(a), opts)
+	if doc != nil {
+		a.secrets.Add(doc.Secrets...)
+	}
+	if err := a.tell(problems); err != nil {
+		return nil, err
+	}
+	return doc, nil
+}
