@@ -203,6 +203,12 @@ func offline(node NodeState, members []NodeState) bool {
 	return slices.ContainsFunc(members, func(m NodeState) bool { return !m.Members.Online(node.Hostname) })
 }
 
+// CreateCutOff reports whether a node is the only one of a cluster whose services were never started: pvecm create was
+// cut off after it had written the configuration.
+func CreateCutOff(s NodeState) bool {
+	return s.Err == nil && s.Conf != nil && len(s.Conf.Nodes) == 1 && s.Conf.Nodes[0].Name == s.Hostname && s.Quorum == nil && !s.Joining
+}
+
 // JoinedEverywhere says what is still missing until a node is a member in every node's view: it is online on each,
 // each is quorate, all have one version of the configuration, and its certificate is there. Empty means complete.
 func JoinedEverywhere(hostname string, states []NodeState) []string {

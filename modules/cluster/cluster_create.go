@@ -154,7 +154,7 @@ func decideCreate(name string, first pve.NodeState, states []pve.NodeState, want
 		return refuse("/etc/pve/.vmlist could not be read: "+why, "a node that answers", "timeout 5 ls /etc/pve", "")
 	}
 	members := pve.MembersOf(states, name)
-	if c := first.Conf; c != nil && c.ClusterName == name && len(members) == 1 && len(c.Nodes) == 1 && first.Quorum == nil && !first.Joining {
+	if pve.CreateCutOff(first) && first.Conf.ClusterName == name && len(members) == 1 {
 		return createDecision{restart: true}
 	}
 	if len(members) > 0 {

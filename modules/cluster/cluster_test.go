@@ -80,9 +80,15 @@ func TestCreateDecides(t *testing.T) {
 }
 
 func TestCreateFinishesWhatWasWritten(t *testing.T) {
-	w := newWorld(t, "pve1")
+	w := newWorld(t, "pve1", "pve2")
 	w.form("lab", "pve1")
 	w.nodes["pve1"].corosync, w.nodes["pve1"].writable = false, false
+	target := w.target()
+	require.Empty(t, refusedBy(t, preflight(time.Now), target))
+	for _, c := range testkit.Plan(t, clusterCreate(), target, ``) {
+		target.Earlier = append(target.Earlier, module.Planned{Module: "cluster_create", Change: c})
+	}
+	require.Equal(t, []string{`join pve2 to cluster "lab"`}, testkit.Summaries(testkit.Plan(t, nodeJoin(), target, ``)))
 	changes := testkit.Converge(t, clusterCreate(), w.target(), ``)
 	require.Equal(t, []string{`finish making cluster "lab": start corosync on pve1`}, testkit.Summaries(changes))
 }

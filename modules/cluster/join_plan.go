@@ -91,10 +91,11 @@ func (j *joining) decide() ([]joinStep, module.Refusals) {
 			refuse := func() {
 				j.refuse(name, "join "+name, state.Saw, "a node that is in no cluster, or a whole member", state.Look, state.Remedy)
 			}
-			if state.Phase == pve.PhaseOffline {
-				offline = append(offline, refuse)
-			} else {
+			switch {
+			case state.Phase != pve.PhaseOffline:
 				refuse()
+			case name != j.created:
+				offline = append(offline, refuse)
 			}
 		}
 	}
@@ -104,19 +105,19 @@ func (j *joining) decide() ([]joinStep, module.Refusals) {
 			refuse()
 		}
 	}
-	if conf != nil {
+	if conf != nil && j.created == "" {
 		j.clusterReady(members, conf, pending, len(unfinished)+len(fresh) > 0)
 	}
 	if len(j.refusals) > 0 {
 		return nil, j.refusals
 	}
-	if conf == nil {
+	if j.created != "" {
 		why := fmt.Sprintf("cluster %q is made by an earlier task", j.cluster)
 		for i := range fresh {
 			fresh[i].predicted = why
 			fresh[i].keys = nil // whether they are new to the cluster is known when it exists
 		}
-		return fresh, nil
+		return append(unfinished, fresh...), nil
 	}
 	for i := range fresh {
 		fresh[i].keys = missingKeys(fresh[i].keys, j.memberKeys(members))
