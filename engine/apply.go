@@ -184,8 +184,17 @@ func (r *run) nothing(p *Plan) {
 	for i, t := range p.Tasks {
 		rec := r.records[i]
 		rec.begun, rec.reason = t.Skipped == "", t.Skipped
+		status := map[string]event.Status{}
 		for _, h := range t.Hosts {
-			rec.outcomes[h.Host] = &outcome{status: worse(h.status(), rec.status(h.Host)), err: nil}
+			status[h.Host] = worse(h.status(), status[h.Host])
+			if rec.n.whole() || rec.n.once() {
+				for _, other := range rec.n.hosts {
+					status[other] = worse(h.status(), status[other])
+				}
+			}
+		}
+		for host, s := range status {
+			rec.outcomes[host] = &outcome{status: s}
 		}
 	}
 }

@@ -345,7 +345,7 @@ func TestAChangeIsAnnouncedOnDiskBeforeItIsMade(t *testing.T) {
 	_, err := g.apply(t, w.runbook(task("one", kv{Key: "x", Value: "1", Temporary: true})))
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		"undo_registered", "sync", "change_started", "sync", "set a x=1", "change_done", "host_done changed", "sync", "sync",
+		"undo_registered", "sync", "change_started", "sync", "set a x=1", "change_done", "host_done changed", "sync",
 	}, w.notes())
 }
 

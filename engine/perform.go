@@ -40,15 +40,6 @@ type outcome struct {
 // made is a change for the summary.
 type made struct{ host, summary string }
 
-func (rec *record) status(host string) event.Status {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	if o := rec.outcomes[host]; o != nil {
-		return o.status
-	}
-	return event.Skipped
-}
-
 func (rec *record) put(host string, o *outcome) {
 	rec.mu.Lock()
 	rec.outcomes[host] = o

@@ -63,12 +63,12 @@ func (p *planner) steps(ctx context.Context, steps []Step, planned []module.Plan
 		}
 		switch s := s.(type) {
 		case *Task:
-			planned = append(slices.Clip(planned), p.task(ctx, p.b.byTask[s], planned)...)
+			planned = append(planned, p.task(ctx, p.b.byTask[s], planned)...)
 		case *Parallel:
 			before := slices.Clip(planned)
 			for _, child := range s.Steps {
 				all := p.steps(ctx, []Step{child}, before)
-				planned = append(slices.Clip(planned), all[len(before):]...)
+				planned = append(planned, all[len(before):]...)
 			}
 		case *Rolling:
 			planned = p.steps(ctx, s.Steps, planned)

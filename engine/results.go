@@ -50,9 +50,9 @@ func taskResult(hosts map[string]HostResult) TaskResult {
 	return t
 }
 
-// severity orders statuses from nothing to worst.
+// severity orders statuses from nothing to worst. No status at all is less than any.
 var severity = map[event.Status]int{
-	event.Skipped: 0, event.OK: 1, event.Changed: 2, event.Deferred: 3, event.NotRun: 4, event.Cancelled: 5,
+	"": -1, event.Skipped: 0, event.OK: 1, event.Changed: 2, event.Deferred: 3, event.NotRun: 4, event.Cancelled: 5,
 	event.Unreachable: 6, event.Refused: 7, event.Failed: 8,
 }
 

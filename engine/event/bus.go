@@ -31,7 +31,6 @@ type Bus struct {
 
 	mu     sync.Mutex
 	seq    uint64
-	dirty  bool // a change was announced since the last flush
 	closed bool
 	lost   []error // of sinks for people, told once at Close
 }
@@ -83,22 +82,15 @@ func (b *Bus) hand(ctx context.Context, e Event) (flush bool, err error) {
 			b.lost = append(b.lost, fmt.Errorf("sink %d: %w", i, failed))
 		}
 	}
-	return b.flushAfter(e.Body), err
+	return flushAfter(e.Body), err
 }
 
-// flushAfter says whether an event must be on disk before anything else happens. Steps that changed nothing need no
-// flush.
-func (b *Bus) flushAfter(body Body) bool {
+// flushAfter says whether an event must be on disk before anything else happens. The end of a change or a step need
+// not: lost, it makes an outcome unknown, which is read from the host again, and the next announcement flushes it too.
+func flushAfter(body Body) bool {
 	switch body.(type) {
-	case ChangeStarted, UndoRegistered:
-		b.dirty = true
+	case ChangeStarted, UndoRegistered, UndoDone, RunDone, Interrupted:
 		return true
-	case UndoDone, RunDone, Interrupted:
-		return true
-	case StepDone:
-		dirty := b.dirty
-		b.dirty = false
-		return dirty
 	default:
 		return false
 	}

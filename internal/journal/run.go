@@ -3,7 +3,6 @@ package journal
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -113,7 +112,7 @@ func (r *Run) Handle(_ context.Context, e event.Event) error {
 	if r.failed != nil {
 		return r.failed
 	}
-	line, err := json.Marshal(e)
+	line, err := e.MarshalJSON()
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}

@@ -311,7 +311,7 @@ func (s *Store) writeMeta(m Meta) error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	if err := renameio.WriteFile(filepath.Join(s.folder(m.ID), "meta.json"), append(data, '\n'), 0o600); err != nil {
+	if err := renameio.WriteFile(filepath.Join(s.folder(m.ID), "meta.json"), append(data, '\n'), 0o600, renameio.WithTempDir(s.folder(m.ID))); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil
