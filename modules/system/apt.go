@@ -18,6 +18,8 @@ const (
 	listsDir    = "/var/lib/apt/lists"
 	cacheValid  = time.Hour
 	aptLimit    = time.Hour
+	// A busy small node takes its time over a large change.
+	simulateLimit = 5 * time.Minute
 )
 
 // aptGet is apt-get that never asks anything (reference §7.3).
@@ -144,6 +146,7 @@ type aptEffects struct {
 // simulate asks apt what it would do. It takes no lock and changes nothing.
 func simulate(ctx context.Context, t module.Target, w packageWork) (aptEffects, error) {
 	c := aptGet(append([]string{"-s", "-q", "-o", "Debug::NoLocking=1", w.verb}, w.names...)...)
+	c.Timeout = simulateLimit
 	r, err := look(ctx, t, c)
 	if err != nil {
 		return aptEffects{}, err
