@@ -55,6 +55,8 @@ type Unit struct {
 	Static bool
 	// Command is the daemon's command line in ps; "" makes one from the name.
 	Command string
+	// Ports are the TCP ports that are open while the unit is active.
+	Ports []int
 	// After holds names of units that are started first when this one is, as Requires= and After= together do.
 	After []string
 }

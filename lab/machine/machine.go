@@ -47,6 +47,7 @@ type Machine struct {
 	onPower    []func(up bool)
 	beforeExec []func(ctx context.Context, p *Proc) (code int, handled bool)
 	closed     bool
+	ports      []int // open, besides sshd's
 }
 
 // Options describe a machine to be made. Only Name is needed.

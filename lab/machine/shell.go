@@ -324,7 +324,38 @@ func (s *shell) complain(format string, args ...any) {
 	if line == 0 {
 		line = 1
 	}
-	fmt.Fprintf(s.writer(2), "%s: %d: %s\n", s.name, line, fmt.Sprintf(format, args...))
+	text := fmt.Sprintf(format, args...)
+	if s.bash() {
+		fmt.Fprintf(s.writer(2), "%s: line %d: %s\n", s.name, line, bashWording(text))
+		return
+	}
+	fmt.Fprintf(s.writer(2), "%s: %d: %s\n", s.name, line, text)
+}
+
+// bash reports whether the shell was started as bash, whose messages and some statuses differ from dash's.
+func (s *shell) bash() bool { return s.lang == syntax.LangBash }
+
+// bashWording turns dash's messages into bash's.
+func bashWording(text string) string {
+	if name, ok := strings.CutSuffix(text, ": not found"); ok {
+		return name + ": command not found"
+	}
+	for _, verb := range []string{"cannot create ", "cannot open "} {
+		if rest, ok := strings.CutPrefix(text, verb); ok {
+			rest = strings.Replace(rest, ": Directory nonexistent", ": No such file or directory", 1)
+			if strings.HasSuffix(rest, ": No such file") {
+				rest += " or directory"
+			}
+			return rest
+		}
+	}
+	if rest, ok := strings.CutPrefix(text, "cd: can't cd to "); ok {
+		return "cd: " + rest + ": No such file or directory"
+	}
+	if rest, ok := strings.CutPrefix(text, "Syntax error: "); ok {
+		return "syntax error: " + rest
+	}
+	return text
 }
 
 // writer is a descriptor to write to, bound to the shell's life.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"mvdan.cc/sh/v3/syntax"
 
@@ -96,6 +97,9 @@ func (s *shell) open(n int, path string, flag int) error {
 			return nil
 		}
 	}
+	if rest, ok := strings.CutPrefix(path, "/dev/tcp/"); ok && s.bash() {
+		return s.connect(n, path, rest)
+	}
 	s.view.Ctx, s.view.Actor = s.ctx, s.proc
 	s.view.Dir = s.dir
 	f, err := s.view.Open(path, flag, 0o666)
@@ -112,6 +116,38 @@ func (s *shell) open(n int, path string, flag int) error {
 	s.files.set(n, fileOf(f, vfs.Clean(s.dir, path), flag))
 	return nil
 }
+
+// connect is bash's /dev/tcp/HOST/PORT: the connection opens if the port is, and carries nothing.
+func (s *shell) connect(n int, path, rest string) error {
+	host, text, _ := strings.Cut(rest, "/")
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return fmt.Errorf("%s: %s: invalid port", path, text)
+	}
+	if len(s.m.Resolve(host)) == 0 {
+		return fmt.Errorf("%s: Name or service not known", host)
+	}
+	to, _, _, way := s.m.reach(host)
+	if to == nil || !way.Reachable || !to.Up() {
+		if err := s.m.Sleep(s.ctx, connectTimeout); err != nil {
+			return err
+		}
+		return fmt.Errorf("%s: Connection timed out", path)
+	}
+	if err := s.m.Sleep(s.ctx, way.RTT); err != nil {
+		return err
+	}
+	if !to.Listening(port) {
+		return fmt.Errorf("%s: Connection refused", path)
+	}
+	f := textFile("")
+	f.w = io.Discard
+	s.files.set(n, f)
+	return nil
+}
+
+// connectTimeout is how long Linux tries to connect to a host that does not answer.
+const connectTimeout = 130 * time.Second
 
 // fileOf makes a description of an open file.
 func fileOf(f vfs.File, path string, flag int) *openFile {

@@ -96,6 +96,10 @@ func (s *shell) redirected(st *syntax.Stmt) {
 		}
 		s.complain("%v", err)
 		s.status = 2
+		if s.bash() {
+			s.status = 1
+			return
+		}
 		if call, ok := st.Cmd.(*syntax.CallExpr); ok && len(call.Args) > 0 && specialBuiltin(call.Args[0].Lit()) {
 			s.exiting = true
 		}
