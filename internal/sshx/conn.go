@@ -80,6 +80,10 @@ func (c *conn) Run(ctx context.Context, command transport.Command) (transport.Re
 	return results[0], nil
 }
 
+// maxRepeats bounds how often commands are sent again that were not sent at all. Those that were sent and only read are
+// sent again once.
+const maxRepeats = 2
+
 // Batch runs commands in their order. Those that fit into a shared shell and follow each other cost one round trip. After
 // an error the results are those of the commands that certainly ended.
 func (c *conn) Batch(ctx context.Context, commands []transport.Command) ([]transport.Result, error) {
@@ -89,7 +93,8 @@ func (c *conn) Batch(ctx context.Context, commands []transport.Command) ([]trans
 		}
 	}
 	results := make([]transport.Result, 0, len(commands))
-	for repeated := false; len(results) < len(commands); {
+	repeated := 0
+	for len(results) < len(commands) {
 		rest := commands[len(results):]
 		l, err := c.live(ctx)
 		if err != nil {
@@ -102,10 +107,12 @@ func (c *conn) Batch(ctx context.Context, commands []transport.Command) ([]trans
 		case err == nil:
 		case !ok:
 			return results, err
-		case lost.sent && mutates(commands[len(results):]) || repeated:
+		case lost.sent && mutates(commands[len(results):]) || repeated == maxRepeats:
 			return results, &transport.LostError{Host: l.name, Command: unfinished(commands[len(results):]), Cause: lost.cause}
+		case lost.sent:
+			repeated = maxRepeats
 		default:
-			repeated = true
+			repeated++
 		}
 	}
 	return results, nil

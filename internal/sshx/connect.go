@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -70,6 +71,9 @@ type handshake struct {
 	ep      endpoint
 	timer   *time.Timer
 	trusted atomic.Bool // the host key was accepted
+
+	mu     sync.Mutex
+	pauses int
 }
 
 // errSlow is why a connection attempt is given up.
@@ -83,15 +87,24 @@ func (h *handshake) bound(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	h.timer = time.AfterFunc(h.ep.timeout, func() { cancel(errSlow) })
 	return ctx, func() {
-		h.timer.Stop()
+		h.timer.Stop() // no pause can begin any more
 		cancel(nil)
 	}
 }
 
-// pause stops the clock while the user is asked something.
+// pause stops the clock while the user is asked something, or a key is opened. Pauses may nest.
 func (h *handshake) pause() (resume func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pauses++
 	h.timer.Stop()
-	return func() { h.timer.Reset(h.ep.timeout) }
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.pauses--; h.pauses == 0 {
+			h.timer.Reset(h.ep.timeout)
+		}
+	}
 }
 
 // question asks the user, one question at a time over all hosts. It is nil when nobody can be asked.

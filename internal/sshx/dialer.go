@@ -6,7 +6,6 @@ package sshx
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -152,6 +151,9 @@ func (d *Dialer) link(ctx context.Context, h inventory.Host) (*link, error) {
 		return nil, &transport.UnreachableError{Host: name, Phase: "configure", Cause: d.broken, Hint: "correct the file, or set no_config in the inventory"}
 	}
 	ep, err := resolve(h, d.cfg, d.client)
+	if err == nil {
+		ep.jump, err = d.route(ep.jump)
+	}
 	if err != nil {
 		return nil, &transport.UnreachableError{Host: name, Phase: "configure", Cause: err, Hint: "correct the ssh settings of the host"}
 	}
@@ -181,20 +183,6 @@ func (d *Dialer) linkTo(ctx context.Context, ep endpoint) (*link, error) {
 func isRefusal(err error) bool {
 	e, ok := errors.AsType[*transport.UnreachableError](err)
 	return ok && (e.Phase == phaseAuthenticate || e.Phase == phaseHandshake && errors.Is(err, errTurnedAway))
-}
-
-// maxHops bounds chains of jump hosts, which may lead in a circle.
-const maxHops = 8
-
-type hopKey struct{}
-
-// descend counts the jump hosts on the way.
-func descend(ctx context.Context) (context.Context, error) {
-	n, _ := ctx.Value(hopKey{}).(int)
-	if n == maxHops {
-		return nil, fmt.Errorf("more than %d jump hosts: they lead in a circle", maxHops)
-	}
-	return context.WithValue(ctx, hopKey{}, n+1), nil
 }
 
 // hopNames joins the names of jump hosts to the key under which their connection is shared.

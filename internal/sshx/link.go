@@ -147,7 +147,14 @@ func (l *link) openChannel() (ssh.Channel, <-chan *ssh.Request, error) {
 	if refusal, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
 		return nil, nil, fmt.Errorf("%w: %s (%s)", errNoSession, refusal.Message, refusal.Reason)
 	}
+	l.giveUp()
 	return nil, nil, &lostShellError{cause: l.whyDead(err.Error())}
+}
+
+// giveUp ends a connection that has shown itself to be dead, so that nobody takes it for alive any more.
+func (l *link) giveUp() {
+	_ = l.wire.Close()
+	<-l.dead
 }
 
 // runInShell runs commands one after the other in one shell and one round trip. It asks again when the server has no

@@ -311,7 +311,7 @@ func knownHostsFile(t *testing.T, servers ...*server) string {
 }
 
 func (s *server) host() inventory.Host {
-	return inventory.Host{Name: "pve1", Address: "127.0.0.1", SSH: inventory.SSH{Port: s.port, ConnectTimeout: 5 * time.Second}}
+	return inventory.Host{Name: "pve1", Address: "127.0.0.1", SSH: inventory.SSH{Port: s.port, ConnectTimeout: 30 * time.Second}}
 }
 
 // dialer makes a Dialer that trusts the servers and is closed with the test.
@@ -335,4 +335,13 @@ func connectTo(t *testing.T, d *Dialer, h inventory.Host) *conn {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c.(*conn)
+}
+
+func writeEncrypted(t *testing.T, key any, phrase string) string {
+	t.Helper()
+	block, err := ssh.MarshalPrivateKeyWithPassphrase(key, "test", []byte(phrase))
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "id_encrypted")
+	require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(block), 0o600))
+	return path
 }
