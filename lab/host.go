@@ -52,7 +52,12 @@ func (l *Lab) addHost(number int, spec HostSpec) error {
 	}
 	h.machine = machine.New(options)
 	l.hosts = append(l.hosts, h)
-	l.net.change(func(n *network) { n.hosts = append(n.hosts, h) })
+	l.net.change(func(n *network) {
+		n.hosts[spec.Name] = h
+		for _, addr := range spec.addresses() {
+			n.hosts[addr] = h
+		}
+	})
 	h.server = sshd.New(h.machine, sshd.Options{Dial: h.forward})
 	h.machine.OnPower(func(bool) { l.world.NetworkChanged() })
 	h.machine.BeforeExec(func(ctx context.Context, p *machine.Proc) (int, bool) {

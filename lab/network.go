@@ -2,7 +2,6 @@ package lab
 
 import (
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -15,8 +14,9 @@ type network struct {
 	clock clock.Clock
 	base  machine.Path
 
-	mu    sync.Mutex
-	hosts []*host
+	mu sync.Mutex
+	// hosts holds each host under its name and its addresses.
+	hosts map[string]*host
 	// parts holds the island of each host by name while the network is partitioned; hosts of different islands do not
 	// reach each other.
 	parts map[string]int
@@ -29,7 +29,7 @@ type network struct {
 
 func newNetwork(c clock.Clock, base machine.Path) *network {
 	return &network{
-		clock: c, base: base, parts: map[string]int{}, mute: map[string]bool{}, rtt: map[string]time.Duration{}, mtu: map[string]int{},
+		clock: c, base: base, hosts: map[string]*host{}, parts: map[string]int{}, mute: map[string]bool{}, rtt: map[string]time.Duration{}, mtu: map[string]int{},
 	}
 }
 
@@ -47,12 +47,7 @@ func (n *network) Find(addressOrName string) *machine.Machine {
 func (n *network) host(addressOrName string) *host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, h := range n.hosts {
-		if h.spec.Name == addressOrName || slices.Contains(h.spec.addresses(), addressOrName) {
-			return h
-		}
-	}
-	return nil
+	return n.hosts[addressOrName]
 }
 
 // Path says what happens to packets between two addresses.

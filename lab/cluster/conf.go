@@ -11,7 +11,13 @@ import (
 
 // Conf is a corosync.conf: nested sections of keys. Unknown keys are kept, comments and order are not, as Proxmox
 // does it.
-type Conf struct{ root *section }
+type Conf struct {
+	root *section
+	// nodes and byID are made of the node list when they are first asked for, and forgotten when it changes. A Conf is
+	// therefore not safe for concurrent use; the model's are guarded by its lock.
+	nodes []ConfNode
+	byID  map[int]int
+}
 
 type section struct {
 	keys map[string]string
@@ -140,23 +146,28 @@ type ConfNode struct {
 	Rings map[int]string // by link number
 }
 
-// Nodes is the node list in the order of the names.
+// Nodes is the node list in the order of the names. It must not be changed.
 func (c *Conf) Nodes() []ConfNode {
-	var nodes []ConfNode
+	if c.byID != nil {
+		return c.nodes
+	}
+	c.nodes, c.byID = nil, map[int]int{}
 	for _, s := range c.nodeSections() {
-		n := ConfNode{Name: s.keys["name"], ID: s.int("nodeid"), Rings: map[int]string{}}
+		n := ConfNode{Name: s.keys["name"], ID: s.int("nodeid"), Votes: s.int("quorum_votes"), Rings: map[int]string{}}
 		if n.Name == "" {
 			n.Name = s.keys["ring0_addr"]
 		}
-		n.Votes = s.int("quorum_votes")
 		for link := range maxLinks {
 			if addr, ok := s.keys[ringKey(link)]; ok {
 				n.Rings[link] = addr
 			}
 		}
-		nodes = append(nodes, n)
+		if _, taken := c.byID[n.ID]; !taken {
+			c.byID[n.ID] = len(c.nodes)
+		}
+		c.nodes = append(c.nodes, n)
 	}
-	return nodes
+	return c.nodes
 }
 
 const maxLinks = 8
@@ -179,10 +190,9 @@ func (c *Conf) Node(name string) (ConfNode, bool) {
 
 // NodeByID finds an entry by its id.
 func (c *Conf) NodeByID(id int) (ConfNode, bool) {
-	for _, n := range c.Nodes() {
-		if n.ID == id {
-			return n, true
-		}
+	nodes := c.Nodes()
+	if at, ok := c.byID[id]; ok {
+		return nodes[at], true
 	}
 	return ConfNode{}, false
 }
@@ -201,11 +211,13 @@ func (c *Conf) SetNode(n ConfNode) {
 	}
 	list := c.root.sub("nodelist")
 	list.subs["node"] = append(list.subs["node"], s)
+	c.byID = nil
 }
 
 // RemoveNode drops an entry and says whether it was there.
 func (c *Conf) RemoveNode(name string) bool {
 	list := c.root.sub("nodelist")
+	c.byID = nil
 	before := len(list.subs["node"])
 	list.subs["node"] = slices.DeleteFunc(list.subs["node"], func(s *section) bool { return s.keys["name"] == name })
 	return len(list.subs["node"]) != before

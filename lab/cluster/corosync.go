@@ -65,7 +65,8 @@ func (n *Node) startCorosync(session int, conf *Conf, key string) error {
 		running: true, conf: conf, key: key, id: id, seq: c.seq, expected: conf.Expected(),
 		joins: map[int]int{id: 1}, left: map[int]bool{}, flags: map[int]voterFlags{}, downs: map[int]int{},
 	}
-	c.seq = max(c.seq, 1) + 4
+	// At its start corosync adds one, lest a restart within the token timeout went unnoticed, and then forms its own ring.
+	c.seq += 1 + 4
 	c.members, c.ring = []int{id}, ring{rep: id, seq: c.seq}
 	n.w.afterMembership([]*Node{n})
 	n.w.settle(false)

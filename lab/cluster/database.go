@@ -19,6 +19,11 @@ type database struct {
 	counters map[string]int
 	guestSeq int
 	log      []logEntry
+
+	// parsed is the corosync.conf that parsedFrom holds at parsedAt.
+	parsed     *Conf
+	parsedFrom *inode
+	parsedAt   uint64
 }
 
 // inode is a file or folder of a database.
@@ -47,6 +52,7 @@ func newDatabase() *database {
 
 func (d *database) clone() *database {
 	c := *d
+	c.parsed, c.parsedFrom = nil, nil
 	c.root = d.root.clone()
 	c.counters = maps.Clone(d.counters)
 	c.log = slices.Clone(d.log)
@@ -123,17 +129,19 @@ func (d *database) touched(p string) {
 	}
 }
 
-// conf is the cluster's corosync.conf, or nil on a standalone node.
+// conf is the cluster's corosync.conf, or nil on a standalone node. It must not be changed.
 func (d *database) conf() *Conf {
-	i := d.lookup("/corosync.conf")
+	i := d.root.children["corosync.conf"]
 	if i == nil {
 		return nil
 	}
-	conf, err := ParseConf(string(i.data))
-	if err != nil {
-		return nil
+	if i != d.parsedFrom || i.version != d.parsedAt {
+		d.parsedFrom, d.parsedAt, d.parsed = i, i.version, nil
+		if conf, err := ParseConf(string(i.data)); err == nil {
+			d.parsed = conf
+		}
 	}
-	return conf
+	return d.parsed
 }
 
 // guest is a virtual guest as its config file's path tells.

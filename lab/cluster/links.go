@@ -45,7 +45,7 @@ func (n *Node) peers() (id int, out []peerState, ok bool) {
 		return 0, nil, false
 	}
 	own, _ := c.conf.NodeByID(c.id)
-	entries := c.conf.Nodes()
+	entries := slices.Clone(c.conf.Nodes())
 	slices.SortFunc(entries, func(a, b ConfNode) int { return a.ID - b.ID })
 	for _, entry := range entries {
 		p := peerState{id: entry.ID, name: entry.Name, local: entry.ID == c.id}

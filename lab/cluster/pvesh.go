@@ -54,7 +54,7 @@ func (n *Node) pvesh(ctx context.Context, p *machine.Proc) int {
 	if err := encoder.Encode(body); err != nil {
 		return die(p, exitDie, "%v", err)
 	}
-	_, _ = p.Stdout.Write(bytes.TrimRight(out.Bytes(), "\n"))
+	_, _ = p.Stdout.Write(out.Bytes()) // who does not read it is gone
 	return 0
 }
 

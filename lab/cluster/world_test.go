@@ -130,9 +130,17 @@ func (s *site) sh(node int, script string) result {
 }
 
 func (s *site) feed(ctx context.Context, node int, stdin, script string) result {
+	return s.run(ctx, node, stdin, "/bin/sh", "-c", script)
+}
+
+func (s *site) shell(shell string, node int, script string) result {
+	return s.run(context.Background(), node, "", shell, "-c", script)
+}
+
+func (s *site) run(ctx context.Context, node int, stdin string, argv ...string) result {
 	var out, errs bytes.Buffer
 	code := s.net.machines[node-1].Exec(ctx, machine.Proc{
-		Argv: []string{"/bin/sh", "-c", script}, Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs,
+		Argv: argv, Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs,
 	})
 	return result{out: out.String(), err: errs.String(), code: code}
 }
