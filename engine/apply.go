@@ -36,7 +36,7 @@ func (e *Engine) Apply(ctx context.Context, rb *Runbook, p *Plan) (event.Summary
 	}
 	s := r.summary(p, err)
 	status, err := r.verdict(ctx, s, err)
-	told := e.cfg.Bus.Emit(ctx, "", "", event.RunDone{Status: status, Summary: s, Duration: e.cfg.Clock.Now().Sub(start)})
+	told := e.end(ctx, event.RunDone{Status: status, Summary: s, Duration: e.cfg.Clock.Now().Sub(start)})
 	return s, errors.Join(err, told)
 }
 

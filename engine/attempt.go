@@ -60,13 +60,12 @@ func (r *run) attempt(ctx context.Context, n *node, subject string, on []invento
 }
 
 func (r *run) evaluate(ctx context.Context, n *node, subject string, item *Item) (*call, error) {
-	self, _ := r.b.rb.Site.Host(subject)
 	if n.task.NeedsFacts {
 		if k, err := r.e.links.get(ctx, r.b.rb.Site, subject); err == nil {
 			_ = r.e.gather(ctx, k) // told as a warning; the expression that needs them fails
 		}
 	}
-	c := n.callOf(r.e.scope(r.b, n, &self, item, r.results.view()))
+	c := n.callOf(r.e.scope(r.b, n, r.b.host(subject), item, r.results.view()))
 	switch {
 	case c.problems.HasErrors():
 		return nil, c.problems
@@ -105,7 +104,12 @@ func (r *run) changes(ctx context.Context, n *node, c *call, act *target, change
 func (r *run) change(ctx context.Context, n *node, act *target, c module.Change) error {
 	shown := n.shownOne(c)
 	if c.Undo != nil {
-		if err := r.announce(ctx, n, c.Host, event.UndoRegistered{ID: c.ID, Undo: *c.Undo}); err != nil {
+		undo := *c.Undo
+		if undo.Host == "" {
+			undo.Host = c.Host
+		}
+		c.Undo = &undo
+		if err := r.announce(ctx, n, undo.Host, event.UndoRegistered{ID: c.ID, Undo: undo}); err != nil {
 			return err
 		}
 	}

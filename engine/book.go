@@ -16,6 +16,7 @@ type book struct {
 	rb     *Runbook
 	nodes  []*node
 	byTask map[*Task]*node
+	byName map[string]*inventory.Host
 	hosts  []string // every host that a task may run on, as far as that is known before the run
 }
 
@@ -36,7 +37,10 @@ type node struct {
 type callKey struct{ host, item string }
 
 func (e *Engine) readBook(rb *Runbook) (*book, diag.List) {
-	b := &book{rb: rb, byTask: map[*Task]*node{}}
+	b := &book{rb: rb, byTask: map[*Task]*node{}, byName: make(map[string]*inventory.Host, len(rb.Site.Hosts)), hosts: []string{}}
+	for i := range rb.Site.Hosts {
+		b.byName[rb.Site.Hosts[i].Name] = &rb.Site.Hosts[i]
+	}
 	b.flatten(rb.Steps, nil)
 	seen := map[string]bool{}
 	var problems diag.List
@@ -46,9 +50,12 @@ func (e *Engine) readBook(rb *Runbook) (*book, diag.List) {
 			problems = append(problems, diag.Error("Duplicate task", fmt.Sprintf("The runbook has more than one task %q.", n.task.Path), n.task.Range)...)
 		}
 		seen[n.task.Path] = true
+		if to := n.task.DelegateTo; to != "" && b.host(to) == nil {
+			problems = append(problems, diag.Error("Unknown host", fmt.Sprintf("Task %q is delegated to %q, which is not a host of this site.", n.task.Path, to), n.task.Range)...)
+		}
 	}
 	for _, name := range e.cfg.Limit {
-		if _, ok := rb.Site.Host(name); !ok {
+		if b.host(name) == nil {
 			problems = append(problems, diag.Error("Unknown host", fmt.Sprintf("The selection names %q, which is not a host of this site.", name), diag.Range{})...)
 		}
 	}
@@ -69,6 +76,9 @@ func (e *Engine) readBook(rb *Runbook) (*book, diag.List) {
 	}
 	return b, problems
 }
+
+// host gives a host by its name; nil if there is none.
+func (b *book) host(name string) *inventory.Host { return b.byName[name] }
 
 func (b *book) flatten(steps []Step, block *Rolling) {
 	for _, s := range steps {
@@ -119,7 +129,7 @@ func (e *Engine) hostsOf(b *book, n *node, s Scope) ([]string, *Unknown, diag.Li
 	}
 	hosts := []string{}
 	for _, name := range names {
-		if _, ok := b.rb.Site.Host(name); !ok {
+		if b.host(name) == nil {
 			problems = append(problems, diag.Error("Unknown host", fmt.Sprintf("Task %q is to run on %q, which is not a host of this site.", n.task.Path, name), n.task.Range)...)
 			continue
 		}

@@ -19,6 +19,7 @@ type Engine struct {
 	asking sync.Mutex // one question at a time
 	book   *book      // what Plan made of the runbook
 	opened bool       // RunStarted was told
+	ended  bool       // RunDone was told
 }
 
 // New makes an engine. It connects to nothing yet.
@@ -37,11 +38,22 @@ func (e *Engine) Abandon(ctx context.Context, reason string) event.Summary {
 	var s event.Summary
 	if e.book != nil {
 		for _, n := range e.book.nodes {
-			s.Steps = append(s.Steps, event.StepSummary{Step: n.task.Path, Module: n.spec.Name, Status: event.NotRun, Reason: reason})
+			s.Steps = append(s.Steps, event.StepSummary{
+				Step: n.task.Path, Module: n.spec.Name, Status: event.NotRun, Reason: reason, Hosts: []event.HostSummary{},
+			})
 		}
 	}
-	e.tell(ctx, "", "", event.RunDone{Status: event.Cancelled, Summary: s})
+	_ = e.end(ctx, event.RunDone{Status: event.Cancelled, Summary: s}) // nothing was done that would have to be on disk
 	return s
+}
+
+// end tells that the run is over, once.
+func (e *Engine) end(ctx context.Context, done event.RunDone) error {
+	if !e.opened || e.ended {
+		return nil
+	}
+	e.ended = true
+	return e.cfg.Bus.Emit(ctx, "", "", done)
 }
 
 // open reads the runbook's shape once, for Plan and Apply alike.

@@ -214,11 +214,8 @@ func (r *run) outBefore(n *node, host string) *outcome {
 }
 
 func (r *run) perHost(ctx context.Context, n *node, subject string, items []*Item) *outcome {
-	h, ok := n.actsOn(r.b, subject)
-	if !ok {
-		return &outcome{status: event.Failed, err: fmt.Errorf("%q, to which the task is delegated, is not a host of this site", n.task.DelegateTo)}
-	}
-	return r.host(ctx, n, subject, []inventory.Host{h}, items)
+	h := n.actsOn(r.b, subject) // readBook has seen to it that there is one
+	return r.host(ctx, n, subject, []inventory.Host{*h}, items)
 }
 
 // host performs all items of a task for one subject.

@@ -177,11 +177,7 @@ func (p *planner) targetHosts(n *node, subjects []string) []inventory.Host {
 		}
 		return p.b.inventory(subjects)
 	}
-	h, ok := n.actsOn(p.b, subjects[0])
-	if !ok {
-		return nil
-	}
-	return []inventory.Host{h}
+	return []inventory.Host{*n.actsOn(p.b, subjects[0])} // readBook has seen to it that there is one
 }
 
 func (p *planner) unreachable(host string) bool {
@@ -222,7 +218,7 @@ func (p *planner) item(ctx context.Context, n *node, subject string, on []invent
 		hp.Error, hp.Unreachable = "none of its hosts can be reached", true
 		return hp, nil
 	}
-	self, _ := p.b.rb.Site.Host(subject)
+	self := p.b.host(subject)
 	if n.task.NeedsFacts {
 		if k, err := p.e.links.of(p.b.rb.Site, subject); err == nil && !p.unreachable(subject) {
 			_ = p.e.gather(ctx, k) // told as a warning; the expression that needs them fails
@@ -235,7 +231,7 @@ func (p *planner) item(ctx context.Context, n *node, subject string, on []invent
 			return hp, nil
 		}
 	}
-	c := n.callOf(p.e.scope(p.b, n, &self, item, p.results.view()))
+	c := n.callOf(p.e.scope(p.b, n, self, item, p.results.view()))
 	switch {
 	case c.problems.HasErrors():
 		p.collect(c.problems)
@@ -355,7 +351,7 @@ func (e *Engine) finishPlan(ctx context.Context, p *Plan, start time.Time) {
 			}
 		}
 	}
-	e.tell(ctx, "", "", done)
+	_ = e.end(ctx, done) // a plan leaves nothing that would have to be on disk
 }
 
 // plan asks the module what it would change.

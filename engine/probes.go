@@ -32,11 +32,11 @@ func (e *Engine) probesOf(b *book, n *node, c *call, hosts []inventory.Host) []m
 }
 
 // actsOn gives the host whose reads and changes a task makes for a subject: another one with delegate_to.
-func (n *node) actsOn(b *book, subject string) (inventory.Host, bool) {
+func (n *node) actsOn(b *book, subject string) *inventory.Host {
 	if n.task.DelegateTo != "" {
-		return b.rb.Site.Host(n.task.DelegateTo)
+		return b.host(n.task.DelegateTo)
 	}
-	return b.rb.Site.Host(subject)
+	return b.host(subject)
 }
 
 // hostProbes lists the reads of one task on one host, for all of its items. Tasks whose arguments rest on results or
@@ -53,14 +53,15 @@ func (e *Engine) hostProbes(b *book, n *node, host string, results map[string]Ta
 	if unknown != nil || problems.HasErrors() {
 		return nil
 	}
-	h, ok := n.actsOn(b, host)
-	if !ok || h.Name != host {
+	h := n.actsOn(b, host)
+	if h == nil || h.Name != host {
 		return nil
 	}
+	on := []inventory.Host{*h}
 	var cs []command
 	for _, item := range items {
-		c := n.callOf(e.scope(b, n, &h, item, results))
-		for _, p := range e.probesOf(b, n, c, []inventory.Host{h}) {
+		c := n.callOf(e.scope(b, n, h, item, results))
+		for _, p := range e.probesOf(b, n, c, on) {
 			if p.Host == host {
 				cs = append(cs, p.Command)
 			}
@@ -93,8 +94,8 @@ func (e *Engine) clusterProbes(b *book, n *node, results map[string]TaskResult) 
 func (b *book) inventory(names []string) []inventory.Host {
 	hosts := make([]inventory.Host, 0, len(names))
 	for _, name := range names {
-		if h, ok := b.rb.Site.Host(name); ok {
-			hosts = append(hosts, h)
+		if h := b.host(name); h != nil {
+			hosts = append(hosts, *h)
 		}
 	}
 	return hosts

@@ -32,7 +32,7 @@ func (r *run) stepSummary(rec *record, tp TaskPlan, why error) event.StepSummary
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	n := rec.n
-	step := event.StepSummary{Step: n.task.Path, Module: n.spec.Name, Reason: rec.reason, Status: event.Skipped}
+	step := event.StepSummary{Step: n.task.Path, Module: n.spec.Name, Reason: rec.reason, Status: event.Skipped, Hosts: []event.HostSummary{}}
 	for _, host := range r.hostsOfRecord(rec, tp) {
 		h := event.HostSummary{Host: host, Status: event.NotRun}
 		o := rec.outcomes[host]

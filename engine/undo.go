@@ -47,12 +47,8 @@ func (r *run) begun(n *node, c module.Change) {
 		r.settle(c.Host, r.moment)
 		return
 	}
-	undo := *c.Undo
-	if undo.Host == "" {
-		undo.Host = c.Host
-	}
 	r.pending = append(r.pending, pendingUndo{begun: r.moment, Pending: event.Pending{
-		Run: r.e.cfg.RunID, Step: n.task.Path, ID: c.ID, Since: r.e.cfg.Clock.Now(), Undo: undo,
+		Run: r.e.cfg.RunID, Step: n.task.Path, ID: c.ID, Since: r.e.cfg.Clock.Now(), Undo: *c.Undo,
 	}})
 }
 

@@ -34,7 +34,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(e.Body)
+	body, err := json.Marshal(listed(e.Body))
 	if err != nil {
 		return nil, fmt.Errorf("event %s: %w", e.Body.Kind(), err)
 	}
@@ -43,6 +43,33 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	}
 	first[len(first)-1] = ','
 	return append(first, body[1:]...), nil
+}
+
+// listed writes empty lists as lists, so that readers need not ask for null.
+func listed(body Body) Body {
+	switch b := body.(type) {
+	case RunStarted:
+		b.Hosts = some(b.Hosts)
+		return b
+	case StepStarted:
+		b.Hosts = some(b.Hosts)
+		return b
+	case StepPlanned:
+		b.Changes = some(b.Changes)
+		return b
+	case RunDone:
+		b.Summary.Steps = some(b.Summary.Steps)
+		return b
+	default:
+		return body
+	}
+}
+
+func some[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote. An event of a kind that this version does not know becomes an Other, so
