@@ -20,7 +20,8 @@ import (
 
 // frameHead starts a snapshot script: it defines c NAME SECONDS COMMAND…, which makes one read, and p, which does so
 // for a file in pmxcfs. When pmxcfs does not answer once, it is not asked again: each access would hang.
-const frameHead = `N=$(cat /proc/sys/kernel/random/uuid 2>/dev/null)
+const frameHead = `# read the state of the node
+N=$(cat /proc/sys/kernel/random/uuid 2>/dev/null)
 [ -n "$N" ] || N=$$-$(date +%s%N)
 LC_ALL=C; export LC_ALL
 h=

@@ -16,7 +16,8 @@ import (
 const deviceTimeout = 5 * time.Minute
 
 // noteScript keeps standard input as the note of the QDevice.
-const noteScript = `cat >"$1.tmp" && mv "$1.tmp" "$1"`
+const noteScript = `# note the QDevice
+cat >"$1.tmp" && mv "$1.tmp" "$1"`
 
 // deviceOff takes the QDevice off, after noting in pmxcfs which one it was.
 func (r *joinRun) deviceOff(ctx context.Context, t module.Target, host, device string) error {

@@ -12,7 +12,8 @@ import (
 )
 
 // ownKeyScript makes sure that root has the RSA key that Proxmox's tools use between nodes, and prints its public half.
-const ownKeyScript = `set -e
+const ownKeyScript = `# make root's key for the cluster
+set -e
 umask 077
 mkdir -p /root/.ssh
 k=/root/.ssh/id_rsa
@@ -27,7 +28,8 @@ cat "$k.pub"
 
 // trustScript writes the member's host keys, standard input, to root's known_hosts under the name that the join uses,
 // and tries the login without any question.
-const trustScript = `addr=$1
+const trustScript = `# trust the member's host key
+addr=$1
 umask 077
 f=/root/.ssh/known_hosts
 new=$(cat)
@@ -90,7 +92,7 @@ var fingerprintForm = regexp.MustCompile(`^([A-F0-9]{2}:){31}[A-F0-9]{2}$`)
 // readFingerprint reads the fingerprint of the member's API certificate over SSH, so that nobody has to compare it.
 func readFingerprint(ctx context.Context, t module.Target, host string) (string, error) {
 	out, err := act(ctx, t, host, transport.Command{
-		Script: "f=/etc/pve/local/pveproxy-ssl.pem; [ -f $f ] || f=/etc/pve/local/pve-ssl.pem\nopenssl x509 -noout -fingerprint -sha256 -in $f",
+		Script: "# read the fingerprint of the API's certificate\nf=/etc/pve/local/pveproxy-ssl.pem; [ -f $f ] || f=/etc/pve/local/pve-ssl.pem\nopenssl x509 -noout -fingerprint -sha256 -in $f",
 	})
 	if err != nil {
 		return "", fmt.Errorf("%s: read the fingerprint of its certificate: %w", host, err)

@@ -257,7 +257,8 @@ func (r *joinRun) certify(ctx context.Context, t module.Target, host string) err
 // finishScript does the second half of a join (reference §3.11): corosync's key and configuration of the cluster, a
 // database of pmxcfs that the cluster fills, and the start of both. The old database is kept. One that holds the
 // cluster already is left alone: a node's database in a cluster is never taken away.
-const finishScript = `cd / || exit 1
+const finishScript = `# finish the second half of a join
+cd / || exit 1
 addr=$1
 limit=$2
 fetch() {

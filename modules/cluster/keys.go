@@ -52,7 +52,8 @@ func missingKeys(wanted, have []string) []string {
 
 // letInScript adds the keys on standard input, "BLOB LINE" each, to the cluster's authorized_keys, unless their blob is
 // there. The file is replaced as a whole: pmxcfs renames atomically, and a cut connection leaves the old one.
-const letInScript = `set -e
+const letInScript = `# let keys in on the cluster
+set -e
 f=/etc/pve/priv/authorized_keys
 t=$f.pxrun
 new=

@@ -17,7 +17,8 @@ import (
 
 // measureScript reads lines "ping OWN PEER", "mtu OWN PEER SIZE" and "port ADDRESS PORT" and answers each with one line,
 // all at once. A port is tried with nc, or with bash where there is none; without either it is "unknown".
-const measureScript = `while read -r kind a b c; do
+const measureScript = `# measure the network
+while read -r kind a b c; do
 	case $kind in
 	ping) { r=$(ping -n -q -c 5 -i 0.05 -W 1 -I "$a" "$b" 2>&1 | tr '\n' ' '); echo "ping $a $b $r"; } & ;;
 	mtu) { r=$(ping -n -q -c 1 -W 1 -M do -s "$c" -I "$a" "$b" 2>&1 | tr '\n' ' '); echo "mtu $a $b $r"; } & ;;

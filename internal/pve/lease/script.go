@@ -19,7 +19,8 @@ import (
 // controllers, which is why it only guards the file that does. Local guards are directories that carry a time slot in
 // their name: a guard whose holder was killed is out of date two slots later, and is never taken away from anyone. The
 // slot before and the one after are looked at too, since two contenders may stand on different sides of the turn.
-const script = `verb=$1 run=$2 ttl=$3 pve=$4 dir=$5
+const script = `# take, keep or drop the lease
+verb=$1 run=$2 ttl=$3 pve=$4 dir=$5
 trap '' HUP 2>/dev/null
 owner=$(cat)
 umask 022
