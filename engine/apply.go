@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/inventory"
 	"github.com/sourcegraph/conc"
 	"github.com/sourcegraph/conc/pool"
 )
@@ -98,34 +100,49 @@ func (r *run) perform(ctx context.Context, p *Plan) error {
 		r.nothing(p)
 		return nil
 	}
-	lease, err := r.lock(work)
+	if r.e.early.Load() {
+		r.count()
+		r.stop(ErrInterrupted) // it came in the last moment of planning
+		return ErrInterrupted
+	}
+	release, err := r.hold(ctx, work, &beside)
 	if err != nil {
 		return err
 	}
-	if lease != nil {
-		keeping, endKeep := context.WithCancel(ctx)
-		beside.Go(func() {
-			if err := lease.Keep(keeping); err != nil && keeping.Err() == nil {
-				err = fmt.Errorf("the lease was lost, so no further change is begun: %w", err)
-				r.e.tell(ctx, "", "", event.Warning{Text: err.Error()})
-				r.stop(err)
-			}
-		})
-		defer func() {
-			endKeep()
-			within, done := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
-			defer done()
-			if err := lease.Release(within); err != nil {
-				r.e.tell(ctx, "", "", event.Warning{Text: "the lease could not be given back and will run out: " + err.Error()})
-			}
-		}()
-		r.e.links.forgetAll() // what was read before the lease may have been changed by whoever held it
-	}
+	defer release()
 	r.steps(work, r.b.rb.Steps, nil)
 	if errors.Is(r.stopped(), ErrInterrupted) && r.interrupts() == 1 {
 		r.undoWhatIsSafe(work)
 	}
 	return r.blocked()
+}
+
+// hold takes the lease and keeps it, beside the work, until release is called.
+func (r *run) hold(ctx, work context.Context, beside *conc.WaitGroup) (release func(), err error) {
+	lease, err := r.lock(work)
+	if err != nil || lease == nil {
+		return func() {}, err
+	}
+	keeping, endKeep := context.WithCancel(ctx)
+	kept := make(chan struct{})
+	beside.Go(func() {
+		defer close(kept)
+		if err := lease.Keep(keeping); err != nil && keeping.Err() == nil {
+			err = fmt.Errorf("the lease was lost, so no further change is begun: %w", err)
+			r.e.tell(ctx, "", "", event.Warning{Text: err.Error()})
+			r.stop(err)
+		}
+	})
+	r.e.links.forgetAll() // what was read before the lease may have been changed by whoever held it
+	return func() {
+		endKeep()
+		<-kept // a renewal under way would bring the lease back
+		within, done := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+		defer done()
+		if err := lease.Release(within); err != nil {
+			r.e.tell(ctx, "", "", event.Warning{Text: "the lease could not be given back and will run out: " + err.Error()})
+		}
+	}, nil
 }
 
 // blocked says why no further task may be begun; nil if one may.
@@ -168,7 +185,9 @@ func (r *run) lock(ctx context.Context) (Lease, error) {
 	if owner.Runbook == "" {
 		owner.Runbook = r.b.rb.Name
 	}
-	return r.e.cfg.Locker.Acquire(ctx, owner, r.b.rb.Cluster, r.b.inventory(r.b.hosts), r.e.connect(r.b.rb.Site))
+	// Hosts that could not be reached are not worked on: a plan with such hosts is only performed without them.
+	hosts := slices.DeleteFunc(r.b.inventory(r.b.hosts), func(h inventory.Host) bool { return r.e.links.failed(h.Name) })
+	return r.e.cfg.Locker.Acquire(ctx, owner, r.b.rb.Cluster, hosts, r.e.connect(r.b.rb.Site))
 }
 
 func (l *links) forgetAll() {

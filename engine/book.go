@@ -64,9 +64,15 @@ func (e *Engine) readBook(rb *Runbook) (*book, diag.List) {
 	}
 	used := map[string]bool{}
 	for _, n := range b.nodes {
+		if n.left != "" {
+			continue
+		}
 		hosts, _, _ := e.hostsOf(b, n, Scope{})
 		for _, h := range hosts {
 			used[h] = true
+		}
+		if n.task.DelegateTo != "" {
+			used[n.task.DelegateTo] = true
 		}
 	}
 	for _, h := range rb.Site.Hosts {

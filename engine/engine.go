@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/internal/diag"
@@ -16,10 +17,11 @@ type Engine struct {
 	links *links
 	forks chan struct{} // one token for each host that is worked on
 
-	asking sync.Mutex // one question at a time
-	book   *book      // what Plan made of the runbook
-	opened bool       // RunStarted was told
-	ended  bool       // RunDone was told
+	asking sync.Mutex  // one question at a time
+	book   *book       // what Plan made of the runbook
+	opened bool        // RunStarted was told
+	ended  bool        // RunDone was told
+	early  atomic.Bool // an interrupt came while planning
 }
 
 // New makes an engine. It connects to nothing yet.

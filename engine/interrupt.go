@@ -107,6 +107,7 @@ func (e *Engine) planningContext(ctx context.Context) (context.Context, func()) 
 		select {
 		case _, open := <-e.cfg.Interrupts:
 			if open {
+				e.early.Store(true)
 				e.tell(ctx, "", "", event.Interrupted{Count: 1})
 				cancel(ErrInterrupted)
 			}

@@ -117,6 +117,19 @@ func (k *link) connect(ctx context.Context, again bool) error {
 	return err
 }
 
+// failed reports whether a host was dialled in vain.
+func (l *links) failed(host string) bool {
+	l.mu.Lock()
+	k := l.byHost[host]
+	l.mu.Unlock()
+	if k == nil {
+		return false
+	}
+	k.dialing.Lock()
+	defer k.dialing.Unlock()
+	return k.err != nil
+}
+
 func (l *links) facts(host string) cty.Value {
 	l.mu.Lock()
 	k := l.byHost[host]

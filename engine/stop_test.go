@@ -189,6 +189,14 @@ func TestLease(t *testing.T) {
 	})
 }
 
+func TestHostsThatAreLeftOutAreNotLocked(t *testing.T) {
+	w := newWorld("a", "b", "c")
+	w.machines["a"].down = true
+	_, err := w.engine(t, func(c *engine.Config) { c.Locker = &locker{w: w} }).apply(t, w.runbook(task("one", kv{Key: "x", Value: "1"}, on("a", "b"), continues)))
+	require.Error(t, err)
+	require.Equal(t, []string{"lock 1 hosts for 01RUN", "set b x=1", "unlock"}, w.notes())
+}
+
 func TestALostLeaseStopsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("a")
