@@ -214,12 +214,34 @@ var basePackages = []struct{ name, version, section string }{
 	{"sudo", "1.9.16p2-3", "admin"}, {"systemd", "257.8-1~deb13u2", "admin"}, {"tar", "1.35+dfsg-3.1", "utils"}, {"util-linux", "2.41-5", "utils"},
 }
 
+// offeredPackages may be installed on every machine: harmless tools to try things with.
+var offeredPackages = []struct{ name, version, description string }{
+	{"jq", "1.7.1-6", "lightweight and flexible command-line JSON processor"}, {"htop", "3.4.1-5", "interactive processes viewer"},
+	{"ethtool", "1:6.14.2-1", "display or change Ethernet device settings"}, {"curl", "8.14.1-2", "command line tool for transferring data with URL syntax"},
+	{"tmux", "3.5a-3", "terminal multiplexer"}, {"tree", "2.2.1-1", "displays an indented directory tree, in color"}, {"vim", "2:9.1.1230-2", "Vi IMproved - enhanced vi editor"},
+	{"sysstat", "12.7.5-2", "system performance tools for Linux"}, {"lldpd", "1.0.18-1", "implementation of IEEE 802.1ab (LLDP)"}, {"unattended-upgrades", "2.12", "automatic installation of security upgrades"},
+}
+
+// versionProgram is what the offered packages bring: something that is there and tells its version.
+func versionProgram(name, version string) Program {
+	return func(_ context.Context, p *Proc) int {
+		if slices.Contains(p.Args(), "--version") || slices.Contains(p.Args(), "-V") {
+			p.Println(name + " " + version)
+			return 0
+		}
+		return p.Fail(2, "only --version is simulated")
+	}
+}
+
 func (m *Machine) installPackages() {
 	s := &m.packages
 	s.installed, s.residual = make(map[string]Package, len(basePackages)), map[string]Package{}
 	s.offered, s.held = map[string][]Package{}, map[string]bool{}
 	for _, b := range basePackages {
 		s.installed[b.name] = Package{Name: b.name, Version: b.version, Section: b.section, Origin: "Debian", Essential: b.section == "shells" || b.name == "dpkg" || b.name == "apt"}
+	}
+	for _, b := range offeredPackages {
+		s.offered[b.name] = []Package{{Name: b.name, Version: b.version, Section: "utils", Description: b.description, Origin: "Debian:13.2/stable", Programs: map[string]Program{b.name: versionProgram(b.name, b.version)}}}
 	}
 	for _, p := range m.opt.Packages {
 		s.installed[p.Name] = p

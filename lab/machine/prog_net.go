@@ -626,7 +626,7 @@ func runChronyc(_ context.Context, p *Proc) int {
 		return 1
 	}
 	verb := strings.Join(args, " ")
-	offset := -p.Machine.Skew().Seconds()
+	offset := 0 - p.Machine.Skew().Seconds()
 	switch verb {
 	case "tracking":
 		if csv {

@@ -95,8 +95,7 @@ func runTimeout(ctx context.Context, p *Proc) int {
 	if limit == 0 {
 		return <-code
 	}
-	expired := make(chan struct{})
-	stop := p.Machine.clock.AfterFunc(limit, func() { close(expired) })
+	expired, stop := p.Machine.deadline(limit)
 	defer stop()
 	select {
 	case c := <-code:
@@ -121,6 +120,45 @@ func runTimeout(ctx context.Context, p *Proc) int {
 		return c
 	}
 	return 124
+}
+
+// realPatience is what timeout grants a program of real time in a lab whose clock runs fast: there the model's seconds
+// pass while a busy computer has not yet run the program at all.
+const realPatience = 2 * time.Second
+
+// deadline returns a channel that is closed when a limit has passed, in model time and, on a fast clock, a little real
+// time too.
+func (m *Machine) deadline(limit time.Duration) (expired <-chan struct{}, stop func()) {
+	done := make(chan struct{})
+	real := time.Duration(0)
+	if fast, ok := m.clock.(interface{ Speed() float64 }); ok && fast.Speed() > 1 {
+		real = min(limit, realPatience)
+	}
+	var timers struct {
+		sync.Mutex
+		left int
+		stop []func() bool
+	}
+	timers.left = 1
+	fire := func() {
+		timers.Lock()
+		defer timers.Unlock()
+		if timers.left--; timers.left == 0 {
+			close(done)
+		}
+	}
+	timers.Lock()
+	defer timers.Unlock()
+	if real > 0 {
+		timers.left++
+		timers.stop = append(timers.stop, time.AfterFunc(real, fire).Stop)
+	}
+	timers.stop = append(timers.stop, m.clock.AfterFunc(limit, fire))
+	return done, func() {
+		for _, stop := range timers.stop {
+			stop()
+		}
+	}
 }
 
 func runEnv(ctx context.Context, p *Proc) int {
