@@ -204,3 +204,24 @@ func TestAnotherProcessDialsThroughAccess(t *testing.T) {
 	_, err = a.Dial(t.Context(), "tcp", "203.0.113.1:22")
 	require.Error(t, err)
 }
+
+func TestDetachedJoinOutlivesItsConnection(t *testing.T) {
+	l := start(t, threeNodes())
+	create(t, l)
+	a, err := l.Access(t.TempDir())
+	require.NoError(t, err)
+	c := login(t, l, a, "pve2:22")
+	join := strings.ReplaceAll(joinScript(t, l, "--link0 10.0.1.2 --link1 10.0.2.2"), "'", "")
+	_, err = remote(t, c, "mkdir -p /run/job && systemd-run --quiet --collect --unit=job-join -p WorkingDirectory=/ /bin/sh -c '"+join+" >/run/job/out 2>/run/job/err; echo $? >/run/job/rc'")
+	require.NoError(t, err)
+	c.Close()
+	eventually(t, l, "pve2 is unmounted", func() bool { v, _ := l.Node("pve2"); return !v.Mounted })
+	eventually(t, l, "the job is done", func() bool {
+		_, _, code := sh(t, l, "pve2", "test -s /run/job/rc")
+		return code == 0
+	})
+	out, _, _ := sh(t, l, "pve2", "cat /run/job/out /run/job/err; cat /run/job/rc")
+	require.True(t, strings.HasSuffix(out, "successfully added node 'pve2' to cluster.\n0\n"), out)
+	_, err = remote(t, login(t, l, a, "pve2:22"), "true")
+	require.NoError(t, err)
+}

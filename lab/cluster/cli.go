@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -231,10 +232,16 @@ func die(p *machine.Proc, code int, format string, args ...any) int {
 	return code
 }
 
-// run executes another program of the machine in the name of p. Nil streams are empty.
+// run executes another program of the machine in the name of p. Nil streams are empty. As in all of Proxmox's tools, PATH
+// is theirs, not the caller's.
 func run(ctx context.Context, p *machine.Proc, stdout, stderr io.Writer, argv ...string) int {
+	env := maps.Clone(p.Env)
+	if env == nil {
+		env = map[string]string{}
+	}
+	env["PATH"] = "/sbin:/bin:/usr/sbin:/usr/bin"
 	return p.Machine.Exec(ctx, machine.Proc{
-		Argv: argv, Env: p.Env, Dir: "/", UID: p.UID, Stdout: stdout, Stderr: stderr, Tag: p.Tag,
+		Argv: argv, Env: env, Dir: "/", UID: p.UID, Stdout: stdout, Stderr: stderr, Tag: p.Tag,
 	})
 }
 

@@ -69,6 +69,8 @@ var varying = []struct {
 	{regexp.MustCompile(`(Client address:\s+::ffff:[0-9.]+):\d+`), "$1:PORT"},
 	// How a shell begins its own messages.
 	{regexp.MustCompile(`(?m)^(bash: line \d+|/bin/bash: (line )?\d+): (cannot create )?`), ""},
+	// $0 of a script is the path by which it was found.
+	{regexp.MustCompile(`(/usr)?/bin/ssh-copy-id`), "ssh-copy-id"},
 	// The recorded tools quote by locale.
 	{regexp.MustCompile(`[‘’]`), "'"},
 	// The counter of .vmlist and of a guest count every change of the database; the test site had others.

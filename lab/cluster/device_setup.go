@@ -268,7 +268,7 @@ func (w *World) ArbiterPackage(m *machine.Machine) machine.Package {
 		Name: "corosync-qnetd", Version: "3.0.3-2", Description: "cluster quorum device network daemon",
 		Units: []machine.Unit{{
 			Name: "corosync-qnetd.service", Description: "Corosync Qdevice Network daemon", Enabled: true,
-			Command: "/usr/bin/corosync-qnetd -f",
+			Command: "/usr/bin/corosync-qnetd -f", Ports: []int{qnetdPort},
 			OnStart: func(context.Context) error { a.setRunning(true); return nil },
 			OnStop:  func(context.Context) error { a.setRunning(false); return nil },
 		}},

@@ -50,6 +50,13 @@ func (w *World) Install(ctx context.Context, o NodeOptions) (*Node, error) {
 	return n, n.firstBoot(ctx, o)
 }
 
+// The TCP ports of Proxmox's services.
+const (
+	apiPort   = 8006
+	spicePort = 3128
+	qnetdPort = 5403
+)
+
 func (n *Node) register() {
 	for path, program := range map[string]machine.Program{
 		"/usr/bin/pvecm": n.pvecm, "/usr/bin/pvesh": n.pvesh, "/usr/bin/pveversion": n.pveversion, "/usr/bin/pmxcfs": n.pmxcfsProgram,
@@ -76,8 +83,8 @@ func (n *Node) addUnits() {
 		{Name: "pve-firewall.service", Description: "Proxmox VE firewall", Enabled: true},
 		{Name: "pvestatd.service", Description: "PVE Status Daemon", Enabled: true},
 		{Name: "pvedaemon.service", Description: "PVE API Daemon", Enabled: true, OnReload: func(context.Context) error { return nil }},
-		{Name: "pveproxy.service", Description: "PVE API Proxy Server", Enabled: true, OnReload: func(context.Context) error { return nil }},
-		{Name: "spiceproxy.service", Description: "PVE SPICE Proxy Server", Enabled: true},
+		{Name: "pveproxy.service", Description: "PVE API Proxy Server", Enabled: true, Ports: []int{apiPort}, OnReload: func(context.Context) error { return nil }},
+		{Name: "spiceproxy.service", Description: "PVE SPICE Proxy Server", Enabled: true, Ports: []int{spicePort}},
 		{Name: "pve-ha-crm.service", Description: "PVE Cluster HA Resource Manager Daemon", Enabled: true},
 		{Name: "pve-ha-lrm.service", Description: "PVE Local HA Resource Manager Daemon", Enabled: true},
 		{Name: "pvescheduler.service", Description: "Proxmox VE scheduler", Enabled: true},

@@ -72,7 +72,7 @@ func (f pveFS) info(p string) (vfs.Info, error) {
 	}
 	if content, ok := f.n.virtual(p); ok {
 		info.Mode, info.Size = 0o440, int64(len(content))
-		if p == "/.debug" {
+		if p == "/.debug" || path.Dir(p) != "/" {
 			info.Mode = 0o640 &^ readOnly
 		}
 		return info, nil
