@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/engine/module"
@@ -131,7 +133,7 @@ func (e *Engine) reach(ctx context.Context, b *book) {
 }
 
 func (e *Engine) reachHost(ctx context.Context, b *book, host string, cluster []map[string][]command) {
-	k, err := e.links.get(ctx, b.rb.Site, host)
+	k, err := e.patiently(ctx, b, host)
 	if err != nil {
 		return // the plan of its tasks says so
 	}
@@ -167,6 +169,33 @@ func (e *Engine) reachHost(ctx context.Context, b *book, host string, cluster []
 		}
 	}
 	_ = k.ahead(ctx, second)
+}
+
+// patience are the pauses before a host is dialled again whose last change may still be at work: a node that joins a
+// cluster refuses logins for a while, and punishes those who come too often.
+var patience = []time.Duration{3 * time.Second, 10 * time.Second, 15 * time.Second, 20 * time.Second}
+
+// patiently connects to a host. One that an earlier process of this run left in the middle of a change gets some time.
+func (e *Engine) patiently(ctx context.Context, b *book, host string) (*link, error) {
+	k, err := e.links.get(ctx, b.rb.Site, host)
+	if err == nil || e.cfg.Past == nil || k == nil {
+		return k, err
+	}
+	amidst := slices.IndexFunc(e.cfg.Past.Unknown, func(u event.Unfinished) bool { return u.Change.Host == host })
+	if amidst < 0 {
+		return k, err
+	}
+	for _, pause := range patience {
+		e.tell(ctx, "", host, event.Note{Text: fmt.Sprintf(
+			"it cannot be reached, and %q may still be going on there: tried again in %s", e.cfg.Past.Unknown[amidst].Change.Summary, pause)})
+		if e.cfg.Clock.Sleep(ctx, pause) != nil {
+			return k, err
+		}
+		if err = k.connect(ctx, true); err == nil {
+			return k, nil
+		}
+	}
+	return k, err
 }
 
 // usesFacts reports whether a task evaluates an expression with the facts of a host.

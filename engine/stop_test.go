@@ -9,6 +9,7 @@ import (
 
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/event"
+	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/pxrun/pxrun/inventory"
 	"github.com/stretchr/testify/require"
@@ -236,4 +237,22 @@ func TestResumeReadsUnknownOutcomesAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []event.Warning{{Text: "outcome was unknown when the run ended, so it is read again from the host: set x to 1"}}, bodies[event.Warning](g.rec))
 	require.Empty(t, w.notes())
+}
+
+func TestResumeWaitsForAHostInTheMiddleOfAChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld("a", "b")
+		w.machines["a"].down, w.machines["b"].down = true, true
+		past := &event.History{Unknown: []event.Unfinished{{Change: module.Change{ID: "a/join", Host: "a", Summary: "join a"}}}}
+		back := time.AfterFunc(10*time.Second, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.machines["a"].down = false
+		})
+		defer back.Stop()
+		p, _ := w.engine(t, func(c *engine.Config) { c.Past = past }).Plan(t.Context(), w.runbook(task("one", kv{Key: "x", Value: "1"})))
+		require.Equal(t, []string{"site/one a | set x to 1", "site/one b error: b: connect: no route to host"}, lines(p))
+		require.Equal(t, 3, w.machines["a"].dials)
+		require.Equal(t, 1, w.machines["b"].dials)
+	})
 }

@@ -149,7 +149,7 @@ const isRunning = `running() {
 
 // startScript starts the job unless it is there. It may be run again at any time: a job is started by whoever can make
 // its folder, and a unit cannot be started twice. $1 folder, $2 unit, $3 hash, $4 run, $5 nonce, $6 the unit's script.
-const startScript = isRunning + `umask 077
+const startScript = "# start the job, or find it\n" + isRunning + `umask 077
 mkdir -p "${1%/*}" || exit 1
 if ! mkdir "$1" 2>/dev/null; then
 	hash= run= nonce= rc=
@@ -245,8 +245,9 @@ func (j *job) sleep(ctx context.Context, d time.Duration) error {
 // clear removes the files of a job whose result has arrived.
 func (j *job) clear(ctx context.Context, c transport.Conn) error {
 	cmd := transport.Command{
-		Script: `read -r hash run nonce <"$1/job" && [ "$nonce" = "$2" ] || exit 0; rm -rf "$1"`,
-		Argv:   []string{j.dir, j.nonce}, Mutates: true,
+		Script: `# clear away the job's files
+read -r hash run nonce <"$1/job" && [ "$nonce" = "$2" ] || exit 0; rm -rf "$1"`,
+		Argv: []string{j.dir, j.nonce}, Mutates: true,
 	}
 	res, err := c.Run(context.WithoutCancel(ctx), cmd)
 	if err != nil && isLost(err) {

@@ -15,7 +15,7 @@ const chunk = "262144"
 
 // lookScript tells the state of the job and what it has printed since. The status is read before the output, so that
 // the output behind an ended job is complete. $1 folder, $2 unit, $3 nonce, $4 and $5 how much is known already.
-const lookScript = isRunning + `state=gone rc=- nonce=
+const lookScript = "# look at the job\n" + isRunning + `state=gone rc=- nonce=
 [ -r "$1/job" ] && read -r hash run nonce <"$1/job"
 if [ "$nonce" != "$3" ]; then echo "replaced -"; exit 0; fi
 if [ -s "$1/rc" ]; then state=done; read -r rc <"$1/rc"
