@@ -91,6 +91,9 @@ func (a Access) remove() error {
 			failed = errors.Join(failed, err)
 		}
 	}
+	if socketDir := filepath.Dir(a.Control); socketDir != a.Dir {
+		failed = errors.Join(failed, os.Remove(socketDir)) // a short name was needed for the socket
+	}
 	return failed
 }
 

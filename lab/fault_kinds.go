@@ -317,7 +317,7 @@ func refuseSSH(_ context.Context, _ *Lab, h *host, _ Fault) (func() error, error
 
 func penalties(_ context.Context, _ *Lab, h *host, _ Fault) (func() error, error) {
 	h.setPenalties(true)
-	return func() error { h.setPenalties(false); return nil }, nil
+	return func() error { h.setPenalties(h.penalises(h.codename)); return nil }, nil
 }
 
 func changeKeys(_ context.Context, _ *Lab, h *host, _ Fault) (func() error, error) {

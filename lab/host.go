@@ -19,6 +19,8 @@ type host struct {
 	spec    HostSpec
 	machine *machine.Machine
 	server  *sshd.Server
+	// codename is Debian's, "" being the newest.
+	codename string
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -59,6 +61,8 @@ func (l *Lab) addHost(number int, spec HostSpec) error {
 		}
 	})
 	h.server = sshd.New(h.machine, sshd.Options{Dial: h.forward})
+	h.codename = options.Codename
+	h.server.SetPenalties(h.penalises(h.codename))
 	h.machine.OnPower(func(bool) { l.world.NetworkChanged() })
 	h.machine.BeforeExec(func(ctx context.Context, p *machine.Proc) (int, bool) {
 		failure, handled := l.beforeProgram(ctx, spec.Name, p.Argv)
@@ -76,6 +80,10 @@ func (l *Lab) addHost(number int, spec HostSpec) error {
 	}
 	return h.software(release)
 }
+
+// penalises reports whether the host's OpenSSH closes connections of addresses whose logins it refused: since 9.8, which
+// Debian 12 has not.
+func (h *host) penalises(codename string) bool { return codename != "bookworm" }
 
 // interfaces gives the host one interface for its address and one for each further link.
 func (h HostSpec) interfaces(mtu int) []machine.Interface {
