@@ -9,7 +9,7 @@ import (
 // JoinPhase says where between "standalone" and "member" a node stands (reference §3.3 and §3.11).
 type JoinPhase string
 
-// The phases. Those between PhaseRunning and PhaseNoCert are joins that are under way or were cut off.
+// The phases. Those from PhaseCreated to PhaseNoCert are creates and joins that are under way or were cut off.
 const (
 	// PhaseUnknown: the state could not be read, so that nothing may be concluded.
 	PhaseUnknown JoinPhase = "unknown"
@@ -19,6 +19,8 @@ const (
 	PhaseMember JoinPhase = "member"
 	// PhaseOther: the node belongs to another cluster.
 	PhaseOther JoinPhase = "other cluster"
+	// PhaseCreated: pvecm create wrote a cluster of this one node, which is not started or not ready yet.
+	PhaseCreated JoinPhase = "create not finished"
 	// PhaseRunning: pvecm add is at work.
 	PhaseRunning JoinPhase = "joining"
 	// PhaseAdded: the members list the node, whose own part never began; the members are quorate.
@@ -29,7 +31,8 @@ const (
 	PhaseBegun JoinPhase = "local part begun"
 	// PhaseStopped: the same, with pmxcfs or corosync stopped.
 	PhaseStopped JoinPhase = "local part stopped"
-	// PhaseWaiting: corosync runs on the node and sees no other: the network or the key is wrong.
+	// PhaseWaiting: corosync runs on the node, which has no quorum yet. It comes within seconds, or the network or the key
+	// is wrong.
 	PhaseWaiting JoinPhase = "waiting for quorum"
 	// PhaseNoCert: all but the node's certificate is there.
 	PhaseNoCert JoinPhase = "without certificate"
@@ -100,6 +103,12 @@ func ClassifyJoin(cluster string, node NodeState, members []NodeState) JoinState
 			Remedy: "wait until it ends", Resumable: true,
 		}
 	}
+	if len(members) == 0 && createCutOff(node) {
+		return JoinState{
+			Phase: PhaseCreated, Saw: fmt.Sprintf("cluster %q was written on %s and is not started or not ready", cluster, node.Host), Look: "systemctl status corosync pve-cluster; pvecm status",
+			Remedy: "systemctl restart corosync pve-cluster", Resumable: true,
+		}
+	}
 	_, listed := NewestConf(members).Node(node.Hostname)
 	if len(members) == 0 {
 		// The only node of a cluster has nobody else to ask.
@@ -154,7 +163,7 @@ func classifyListed(cluster string, node NodeState, members []NodeState) JoinSta
 		"systemctl start corosync pve-cluster, and when it is quorate pvecm updatecerts --force 1", node.Host)
 	cert := slices.ContainsFunc(append(members, node), func(m NodeState) bool { return slices.Contains(m.Certs, node.Hostname) })
 	switch {
-	case bare && !node.Authkey && anyWritable(members):
+	case bare && !node.Authkey && canDecide(members):
 		return JoinState{
 			Phase: PhaseAdded, Saw: fmt.Sprintf("the members of %q list %s, which knows nothing of it: a join was cut off after its first half", cluster, node.Hostname), Look: "pvecm nodes; cat /etc/pve/corosync.conf",
 			Remedy: "join again with the same node id and votes, or on a member: pvecm delnode " + node.Hostname, Resumable: true,
@@ -174,10 +183,14 @@ func classifyListed(cluster string, node NodeState, members []NodeState) JoinSta
 			Phase: PhaseStopped, Saw: "the join of " + node.Host + " was cut off in its second half: pve-cluster or corosync is stopped", Look: "systemctl status pve-cluster corosync",
 			Remedy: "systemctl restart corosync pve-cluster; when the node is quorate: pvecm updatecerts --force 1; systemctl reload-or-restart pvedaemon pveproxy", Resumable: true,
 		}
-	case !cert && len(members) > 0 && !seesOthers(node):
+	case !cert && len(members) > 0 && (!node.Writable || !seesOthers(node)):
+		saw := node.Host + " is not quorate yet"
+		if !seesOthers(node) {
+			saw = "corosync runs on " + node.Host + " and reaches no other node: it has just started, or a firewall, the MTU, a link address or a key that is not the cluster's is in the way"
+		}
 		return JoinState{
-			Phase: PhaseWaiting, Saw: "corosync runs on " + node.Host + " and reaches no other node: firewall, MTU, a wrong link address, or a key that is not the cluster's", Look: "corosync-cfgtool -n; journalctl -u corosync -n 50",
-			Remedy: "open UDP 5405 to 5412 between the nodes on every link and compare sha256sum /etc/corosync/authkey; the join then completes by itself",
+			Phase: PhaseWaiting, Saw: saw, Look: "corosync-cfgtool -n; journalctl -u corosync -n 50",
+			Remedy: "open UDP 5405 to 5412 between the nodes on every link and compare sha256sum /etc/corosync/authkey; the node then becomes quorate by itself", Resumable: true,
 		}
 	case !node.Mounted || !node.Writable || node.Quorum == nil || !node.Quorum.Quorate || offline(node, members):
 		return JoinState{
@@ -193,6 +206,20 @@ func classifyListed(cluster string, node NodeState, members []NodeState) JoinSta
 	return JoinState{Phase: PhaseMember, Saw: fmt.Sprintf("%s is a member of %q", node.Host, cluster)}
 }
 
+// canDecide reports whether the members are quorate and stay so: a node that was just listed counts at once, and it
+// takes a moment until they notice.
+func canDecide(members []NodeState) bool {
+	conf := NewestConf(members)
+	if conf == nil || !anyWritable(members) {
+		return false
+	}
+	online := func(name string) bool {
+		return slices.ContainsFunc(members, func(m NodeState) bool { return m.Hostname == name || m.Members.Online(name) })
+	}
+	casting := slices.ContainsFunc(members, func(m NodeState) bool { return m.Quorum != nil && m.Quorum.Device != nil && m.Quorum.Device.Votes > 0 })
+	return BallotOf(conf, online, casting).Quorate()
+}
+
 func anyWritable(states []NodeState) bool {
 	return slices.ContainsFunc(states, func(s NodeState) bool { return s.Mounted && s.Writable })
 }
@@ -203,10 +230,15 @@ func offline(node NodeState, members []NodeState) bool {
 	return slices.ContainsFunc(members, func(m NodeState) bool { return !m.Members.Online(node.Hostname) })
 }
 
-// CreateCutOff reports whether a node is the only one of a cluster whose services were never started: pvecm create was
-// cut off after it had written the configuration.
-func CreateCutOff(s NodeState) bool {
-	return s.Err == nil && s.Conf != nil && len(s.Conf.Nodes) == 1 && s.Conf.Nodes[0].Name == s.Hostname && s.Quorum == nil && !s.Joining
+// createCutOff reports whether a node is the only one of a cluster that does not work: pvecm create was cut off after it
+// had written the configuration, or has only just ended.
+func createCutOff(s NodeState) bool {
+	conf := s.Conf
+	if conf == nil {
+		conf = s.LocalConf
+	}
+	alone := conf != nil && len(conf.Nodes) == 1 && conf.Nodes[0].Name == s.Hostname
+	return alone && (s.Conf == nil && !s.Mounted || s.Conf != nil && (s.Quorum == nil || !s.Writable))
 }
 
 // JoinedEverywhere says what is still missing until a node is a member in every node's view: it is online on each,

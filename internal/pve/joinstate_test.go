@@ -71,11 +71,20 @@ func TestJoinStates(t *testing.T) {
 	// after addnode from one to two nodes: pve1 waits for pve2
 	waiting := changed(member("pve1", two), alone)
 	waiting = changed(waiting, withoutCert("pve2"))
-	// the same in a larger cluster, which keeps its quorum
-	quorate := changed(member("pve1", two), func(s *NodeState) {
+	// before it noticed
+	unaware := changed(member("pve1", two), func(s *NodeState) {
 		withoutCert("pve2")(s)
 		s.Members = &Members{Nodes: []Member{{Name: "pve1", Online: true}, {Name: "pve2"}}}
 	})
+	// the same in a larger cluster, which keeps its quorum
+	three := confOf("lab", 3, "pve1", "pve2", "pve3")
+	var quorate []NodeState
+	for _, name := range []string{"pve1", "pve3"} {
+		quorate = append(quorate, changed(member(name, three), func(s *NodeState) {
+			withoutCert("pve2")(s)
+			s.Members = &Members{Nodes: []Member{{Name: "pve1", Online: true}, {Name: "pve2"}, {Name: "pve3", Online: true}}}
+		}))
+	}
 	tests := []struct {
 		name      string
 		joiner    NodeState
@@ -90,14 +99,19 @@ func TestJoinStates(t *testing.T) {
 		{"in another cluster", member("pve2", confOf("prod", 4, "pve2")), []NodeState{member("pve1", one)}, PhaseOther, false},
 		{"only its local file names another cluster", changed(fresh("pve2"), func(s *NodeState) { s.LocalConf = confOf("prod", 4, "pve2") }), nil, PhaseOther, false},
 		{"pvecm add at work", changed(fresh("pve2"), func(s *NodeState) { s.Joining = true }), []NodeState{waiting}, PhaseRunning, true},
-		{"cut off after addnode", fresh("pve2"), []NodeState{quorate}, PhaseAdded, true},
+		{"cut off after addnode", fresh("pve2"), quorate, PhaseAdded, true},
+		{"cut off after addnode, quorum about to be lost", fresh("pve2"), []NodeState{unaware}, PhaseDeadlock, true},
+		{"create cut off before the start", changed(member("pve1", one), func(s *NodeState) { s.Quorum = nil }), nil, PhaseCreated, true},
+		{"create not ready", changed(member("pve1", one), func(s *NodeState) { s.Writable = false }), nil, PhaseCreated, true},
+		{"create in its restart", changed(member("pve1", one), func(s *NodeState) { s.Mounted, s.Conf, s.Members = false, nil, nil }), nil, PhaseCreated, true},
 		{"cut off after addnode, quorum lost", fresh("pve2"), []NodeState{waiting}, PhaseDeadlock, true},
 		{"the same with guests on the joiner", changed(fresh("pve2"), func(s *NodeState) { s.Guests = []Guest{{ID: "100"}} }), []NodeState{waiting}, PhaseDeadlock, false},
 		{"key copied, pmxcfs not yet stopped", changed(fresh("pve2"), func(s *NodeState) { s.Authkey = true }), []NodeState{waiting}, PhaseBegun, true},
 		{"key copied and guests", changed(fresh("pve2"), func(s *NodeState) { s.Authkey, s.Guests = true, []Guest{{ID: "100"}} }), []NodeState{waiting}, PhaseBegun, false},
 		{"pmxcfs stopped", changed(fresh("pve2"), func(s *NodeState) { s.Authkey, s.LocalConf, s.Mounted, s.Writable = true, two, false, false }), []NodeState{waiting}, PhaseStopped, true},
 		{"pmxcfs started, corosync not", changed(member("pve2", two), func(s *NodeState) { s.Quorum, s.Writable, s.Certs = nil, false, nil }), []NodeState{waiting}, PhaseStopped, true},
-		{"corosync reaches nobody", changed(changed(member("pve2", two), alone), func(s *NodeState) { s.Certs = nil }), []NodeState{waiting}, PhaseWaiting, false},
+		{"corosync reaches nobody", changed(changed(member("pve2", two), alone), func(s *NodeState) { s.Certs = nil }), []NodeState{waiting}, PhaseWaiting, true},
+		{"not quorate yet", changed(member("pve2", two), func(s *NodeState) { s.Writable, s.Certs = false, nil }), []NodeState{waiting}, PhaseWaiting, true},
 		{"no certificate", changed(member("pve2", two), withoutCert("pve2")), []NodeState{changed(member("pve1", two), withoutCert("pve2"))}, PhaseNoCert, true},
 		{"a whole member that is away", changed(member("pve2", two), alone), []NodeState{changed(member("pve1", two), alone)}, PhaseOffline, false},
 		{"a whole member without corosync", changed(member("pve2", two), func(s *NodeState) { s.Quorum = nil }), []NodeState{member("pve1", two)}, PhaseOffline, false},

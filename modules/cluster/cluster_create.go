@@ -154,13 +154,13 @@ func decideCreate(name string, first pve.NodeState, states []pve.NodeState, want
 		return refuse("/etc/pve/.vmlist could not be read: "+why, "a node that answers", "timeout 5 ls /etc/pve", "")
 	}
 	members := pve.MembersOf(states, name)
-	if pve.CreateCutOff(first) && first.Conf.ClusterName == name && len(members) == 1 {
+	j := pve.ClassifyJoin(name, first, members)
+	if j.Phase == pve.PhaseCreated {
 		return createDecision{restart: true}
 	}
 	if len(members) > 0 {
 		return createDecision{exists: true}
 	}
-	j := pve.ClassifyJoin(name, first, nil)
 	switch {
 	case j.Phase == pve.PhaseRunning:
 		return refuse("pvecm is running on "+first.Host, "a node on which nothing else forms a cluster", j.Look, "wait until it ends")
@@ -248,8 +248,14 @@ func create(ctx context.Context, t module.Target, name, first string, argv []str
 	return keepKeys(ctx, t, first, before.AuthorizedKeys)
 }
 
-// finishCreate starts what pvecm create would have started next.
+// settleTime is how long a cluster that was just made may take to become ready by itself.
+const settleTime = 15 * time.Second
+
+// finishCreate starts what pvecm create would have started next, unless that is only a moment away.
 func finishCreate(ctx context.Context, t module.Target, name, first string, args clusterCreateArgs) error {
+	if awaitCluster(ctx, t, name, first, settleTime) == nil {
+		return nil
+	}
 	job := detached("cluster-start-"+name, "systemctl", "restart", "corosync", "pve-cluster")
 	job.Timeout = args.QuorumTimeout
 	r, err := t.Detach(ctx, first, job)

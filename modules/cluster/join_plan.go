@@ -84,18 +84,18 @@ func (j *joining) decide() ([]joinStep, module.Refusals) {
 			if j.mayJoin(s, members, conf) {
 				fresh = append(fresh, joinStep{kind: stepJoin, host: name, phase: state.Phase, keys: s.AuthorizedKeys})
 			}
-		case state.Resumable && j.args.resumes():
+		case state.Phase == pve.PhaseCreated && name == j.created:
+		case state.Resumable && j.args.resumes() && state.Phase != pve.PhaseCreated:
 			pending[s.Hostname] = true
 			unfinished = append(unfinished, joinStep{kind: stepJoin, host: name, phase: state.Phase, saw: state.Saw})
 		default:
 			refuse := func() {
 				j.refuse(name, "join "+name, state.Saw, "a node that is in no cluster, or a whole member", state.Look, state.Remedy)
 			}
-			switch {
-			case state.Phase != pve.PhaseOffline:
-				refuse()
-			case name != j.created:
+			if state.Phase == pve.PhaseOffline {
 				offline = append(offline, refuse)
+			} else {
+				refuse()
 			}
 		}
 	}

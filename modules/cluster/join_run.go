@@ -17,7 +17,7 @@ import (
 // join makes one node a member, from wherever it stands. The state is read again: what the plan saw may be old, and a
 // join that was under way may have ended.
 func (r *joinRun) join(ctx context.Context, t module.Target, host string) error {
-	for range 3 {
+	for range 4 {
 		node, members, err := r.look(ctx, t, host)
 		if err != nil {
 			return err
@@ -34,6 +34,8 @@ func (r *joinRun) join(ctx context.Context, t module.Target, host string) error 
 			return &module.Refusal{Host: host, Gate: "join " + host, Saw: state.Saw, Want: "a node that is in no cluster, or a whole member", Look: state.Look, Override: state.Remedy}
 		case state.Phase == pve.PhaseNoCert:
 			err = r.certify(ctx, t, host)
+		case state.Phase == pve.PhaseWaiting:
+			err = r.awaitQuorum(ctx, t, node, members)
 		default:
 			err = r.finish(ctx, t, node, members)
 		}
@@ -237,6 +239,29 @@ func (r *joinRun) awaitEnd(ctx context.Context, t module.Target, host string) er
 			return s.Err
 		},
 	})
+}
+
+// awaitQuorum waits for a node whose corosync has started. That takes seconds, or something is in the way.
+func (r *joinRun) awaitQuorum(ctx context.Context, t module.Target, node pve.NodeState, members []pve.NodeState) error {
+	hosts := append(hostsOf(members), node.Host)
+	err := t.WaitFor(ctx, module.Condition{
+		Name: node.Host + " is quorate", Timeout: r.args.QuorumTimeout, Every: time.Second,
+		Check: func(ctx context.Context) error {
+			states := readBrief(ctx, t, hosts)
+			now, _ := stateOf(states, node.Host)
+			if now.Err != nil {
+				return now.Err
+			}
+			if state := pve.ClassifyJoin(r.cluster, now, pve.MembersOf(states, r.cluster)); state.Phase == pve.PhaseWaiting {
+				return errors.New(state.Saw)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return r.explain(ctx, t, node.Host, err)
+	}
+	return nil
 }
 
 // certify makes the certificate of a node whose join was cut off at its end.

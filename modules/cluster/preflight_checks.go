@@ -220,11 +220,6 @@ func (v siteView) membership() []problem {
 				add(problem{check: checkGuests, saw: guestsText(s.Guests), want: "no guests on a node that joins: its /etc/pve is replaced", look: "qm list; pct list", cure: "back them up, remove them, and restore them after the join"})
 			}
 		case pve.PhaseOffline:
-			if pve.CreateCutOff(s) {
-				pending[s.Hostname] = true
-				add(problem{check: checkHalf, saw: "the cluster was written on this node and never started", cure: "cluster_create finishes it", warn: true})
-				continue
-			}
 			offline = append(offline, problem{check: checkCluster, host: s.Host, saw: j.Saw, want: "every member online and quorate", look: j.Look, cure: j.Remedy})
 		case pve.PhaseOther:
 			add(problem{check: checkCluster, saw: j.Saw, want: fmt.Sprintf("no cluster, or %q", v.cluster), look: j.Look, cure: j.Remedy})
@@ -235,6 +230,9 @@ func (v siteView) membership() []problem {
 			p := problem{check: checkHalf, saw: j.Saw, want: "a node that is in no cluster or a whole member", look: j.Look, cure: j.Remedy, warn: j.Resumable}
 			if j.Resumable {
 				p.cure = "node_join finishes it"
+				if j.Phase == pve.PhaseCreated {
+					p.cure = "cluster_create finishes it"
+				}
 			}
 			add(p)
 		}
