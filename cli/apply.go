@@ -141,7 +141,7 @@ func (s *session) meta() (journal.Meta, error) {
 func (s *session) record(run *journal.Run, past *event.History, cfg engine.Config, interrupts <-chan struct{}) error {
 	a := s.app
 	sink, terminal := a.sink(func(string) string { return run.Dir() })
-	s.terminal = terminal
+	s.terminal, s.recorded = terminal, true
 	bus := event.NewBus(event.BusConfig{Run: run.ID(), Now: a.Now, Redact: a.secrets.Redact, Sinks: []event.Sink{run, sink}})
 	cfg.RunID, cfg.Past, cfg.Keep = run.ID(), past, run.Keep
 	cfg.Locker = lease.New(lease.Config{})
@@ -202,8 +202,7 @@ func (s *session) agree(ctx context.Context, plan *engine.Plan, approved bool) e
 			_, _ = fmt.Fprintln(s.app.Err, "Not applied; nothing was changed.")
 			return exitWith(exitFailed)
 		}
-		_, err = fmt.Fprintln(s.app.Err)
-		return err
+		return nil
 	})
 }
 

@@ -82,7 +82,7 @@ Proxmox VE nodes that are in no cluster, other hosts are plain Debian. Time in t
 func runLabUp(ctx context.Context, a *app, o labUpOptions) error {
 	ctx, stop := interruptible(ctx, a.Streams)
 	defer stop()
-	doc, err := a.load(ctx, o.site, false)
+	doc, err := a.loadForLab(ctx, o.site)
 	if err != nil {
 		return err
 	}

@@ -100,8 +100,8 @@ func (s *session) plan(ctx context.Context) (*engine.Plan, error) {
 // showPlan writes the plan for people. Programs have read it in the events.
 func (s *session) showPlan(plan *engine.Plan) error {
 	a := s.app
-	if a.global.json || a.global.quiet && plan.Blocked() == nil {
-		return nil
+	if a.global.json || a.global.quiet && plan.Blocked() == nil || s.recorded && plan.Empty() {
+		return nil // the summary of a run that has nothing to do says so
 	}
 	return s.aside(func() error {
 		redacting := a.secrets.Writer(a.Out)

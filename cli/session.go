@@ -64,6 +64,7 @@ type session struct {
 	bus      *event.Bus
 	engine   *engine.Engine
 	terminal *report.Terminal // nil when the report is no live one
+	recorded bool             // the run is in the journal and ends with a summary
 }
 
 // prepare loads the site and finds the runbook.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/pxrun/pxrun/internal/diag"
 	"github.com/pxrun/pxrun/runbooks"
 	"github.com/spf13/pflag"
 )
@@ -37,9 +38,33 @@ func (o siteOptions) files(a *app) []string {
 // load reads and checks the site. Problems have been told when it returns an error. Secrets are read only when they are
 // going to be used.
 func (a *app) load(ctx context.Context, o siteOptions, secrets bool) (*runbooks.Document, error) {
+	doc, problems, err := a.read(ctx, o, secrets)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.tell(problems); err != nil {
+		return nil, err
+	}
+	return doc, nil
+}
+
+// loadForLab reads the secrets too if that is possible: the lab's users have the passwords that the site knows. A lab
+// of which nothing needs them starts without.
+func (a *app) loadForLab(ctx context.Context, o siteOptions) (*runbooks.Document, error) {
+	doc, problems, err := a.read(ctx, o, true)
+	if err != nil {
+		return nil, err
+	}
+	if problems.HasErrors() {
+		return a.load(ctx, o, false)
+	}
+	return doc, nil
+}
+
+// read reads the site and makes its secrets known to the redactor.
+func (a *app) read(ctx context.Context, o siteOptions, secrets bool) (*runbooks.Document, diag.List, error) {
 	opts := runbooks.Options{
-		VarFiles: o.varFiles, Environ: a.Environ, Modules: registry(), ResolveSecrets: secrets,
-		Now: a.Now, Version: Version, Home: a.Home,
+		VarFiles: o.varFiles, Environ: a.Environ, Modules: registry(), ResolveSecrets: secrets, Now: a.Now, Version: Version, Home: a.Home,
 	}
 	if a.InTerminal {
 		opts.Prompt = func(_ context.Context, question string) (string, error) { return a.askSecret(question) }
@@ -47,7 +72,7 @@ func (a *app) load(ctx context.Context, o siteOptions, secrets bool) (*runbooks.
 	for _, text := range o.vars {
 		v, err := runbooks.ParseAssignment(text)
 		if err != nil {
-			return nil, invalid("--var: %w", err)
+			return nil, nil, invalid("--var: %w", err)
 		}
 		opts.Vars = append(opts.Vars, v)
 	}
@@ -55,8 +80,5 @@ func (a *app) load(ctx context.Context, o siteOptions, secrets bool) (*runbooks.
 	if doc != nil {
 		a.secrets.Add(doc.Secrets...)
 	}
-	if err := a.tell(problems); err != nil {
-		return nil, err
-	}
-	return doc, nil
+	return doc, problems, nil
 }

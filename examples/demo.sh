@@ -30,7 +30,7 @@ step() {
 }
 
 printf '%sThree fresh Proxmox VE nodes, simulated, behind real SSH servers on loopback.%s\n' "$bold" "$plain"
-step lab up "$site" --detach
+step lab up "$site" --detach --speed 8
 step plan "$site" --lab
 step apply "$site" --lab --auto-approve
 step status "$site" --lab

@@ -177,8 +177,15 @@ func (l Look) arrow(before, after any) string {
 }
 
 func show(v any) string {
-	if text, ok := v.(string); ok {
-		return Clean(text)
+	switch v := v.(type) {
+	case string:
+		return Clean(v)
+	case []any:
+		words := make([]string, len(v))
+		for i := range v {
+			words[i] = show(v[i])
+		}
+		return "[" + strings.Join(words, ", ") + "]"
 	}
 	return Clean(compact(v))
 }

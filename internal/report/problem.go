@@ -46,7 +46,9 @@ func shape(p Problem) string {
 }
 
 // wordOf matches a host's name where it stands alone: a host may be called "a".
-func wordOf(host string) *regexp.Regexp { return regexp.MustCompile(`\b` + regexp.QuoteMeta(host) + `\b`) }
+func wordOf(host string) *regexp.Regexp {
+	return regexp.MustCompile(`\b` + regexp.QuoteMeta(host) + `\b`)
+}
 
 // Problems shows problems for people. Those that are alike on several hosts are shown once, with the hosts.
 func (l Look) Problems(problems []Problem) string {

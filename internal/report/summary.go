@@ -53,11 +53,15 @@ func tally(s event.Summary, order []string) []hostTally {
 }
 
 // summary says what was and was not done, and what to do next.
-func (t transcript) summary(b event.RunDone) []string {
+func (t transcript) summary(e event.Event, b event.RunDone) []string {
 	if t.start.Command == "plan" {
 		return nil
 	}
 	tallies := tally(b.Summary, t.hosts)
+	if !t.acted && (b.Status == event.OK || b.Status == event.Changed) {
+		b.Duration = e.Time.Sub(t.began) // the time went into looking
+		return []string{t.verdict(b, tallies)}
+	}
 	lines := []string{"", t.verdict(b, tallies)}
 	lines = append(lines, t.table(tallies)...)
 	lines = append(lines, t.notDone(b.Summary)...)

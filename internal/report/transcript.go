@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,7 +53,7 @@ func (t transcript) lines(e event.Event, s *stepState) []string {
 		}
 		return t.remark(e, bad, "Interrupted again: stopping now.")
 	case event.RunDone:
-		return t.summary(b)
+		return t.summary(e, b)
 	}
 	return nil
 }
@@ -87,7 +88,10 @@ func (t transcript) command(e event.Event, b event.CommandRan) string {
 	if b.Cached {
 		end = "read ahead"
 	}
-	if b.Exit != 0 {
+	switch {
+	case b.Exit < 0:
+		end = "no end after " + end
+	case b.Exit > 0:
 		end = fmt.Sprintf("exit %d, %s", b.Exit, end)
 	}
 	end = " (" + end + ")"
@@ -126,17 +130,30 @@ func (t transcript) ended(s *stepState, b event.StepDone) []string {
 	line := fmt.Sprintf("%s %s  %s", t.statusSymbol(b.Status), pad(name, 32), t.outcome(s, b))
 	lines := []string{line + t.paint(dim, "  "+Duration(b.Duration))}
 	for _, g := range groupChanges(s.made) {
+		t.sortHosts(g.hosts)
 		mark, r := symbol(g.Change)
 		lines = append(lines, fmt.Sprintf("    %s %s  %s", t.paint(r, mark), hostList(g.hosts, 4), t.fit(Clean(g.Summary), t.Width-10-len(hostList(g.hosts, 4)))))
 	}
 	if len(s.problems) > 0 {
-		text := strings.TrimSuffix(t.Problems(s.problems), "\n")
+		inner := t.Look
+		if inner.Width > 0 {
+			inner.Width -= 4
+		}
+		slices.SortStableFunc(s.problems, func(a, b Problem) int { return t.place(a.Host) - t.place(b.Host) })
+		text := strings.TrimSuffix(inner.Problems(s.problems), "\n")
 		for line := range strings.SplitSeq(text, "\n") {
 			lines = append(lines, "    "+line)
 		}
 	}
 	return lines
 }
+
+// sortHosts brings hosts into the order of the run, whichever came first.
+func (t transcript) sortHosts(hosts []string) {
+	slices.SortStableFunc(hosts, func(a, b string) int { return t.place(a) - t.place(b) })
+}
+
+func (t transcript) place(host string) int { return slices.Index(t.hosts, host) }
 
 func (t transcript) outcome(s *stepState, b event.StepDone) string {
 	if len(s.outcome) == 0 {
