@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pxrun/pxrun/lab/cluster"
 	"github.com/pxrun/pxrun/lab/machine"
 	"github.com/pxrun/pxrun/lab/vfs"
 )
@@ -47,6 +48,8 @@ func allFaults() map[string]faultKind {
 		table[name] = faultKind{FaultKind: FaultKind{Name: name, Summary: summary, Value: value}, needsTarget: target, strike: strike}
 	}
 	add("stale-authkey", "a corosync key of an earlier life lies on the node", "", true, staleAuthkey)
+	add("foreign-conf", "a corosync.conf of another cluster lies in /etc/pve", "the cluster's name; other without", true, foreignConf)
+	add("stale-nssdb", "a QDevice's certificates of an earlier life lie on the node", "", true, staleCertificates)
 	add("guests", "the node holds virtual guests", "ids, separated by commas", true, addGuests)
 	add("link-missing", "an address of the node is on no interface", "the address; the last link without", true, linkMissing)
 	add("link-down", "an interface of the node is down", "its address; the last link without", true, linkDown)
@@ -86,6 +89,26 @@ func staleAuthkey(_ context.Context, _ *Lab, h *host, _ Fault) (func() error, er
 	h.machine.Random(key)
 	err := errors.Join(h.machine.FS.MkdirAll("/etc/corosync", 0o755), h.machine.FS.WriteFile(name, key, 0o400))
 	return func() error { return h.machine.FS.Remove(name) }, err
+}
+
+func foreignConf(_ context.Context, _ *Lab, h *host, f Fault) (func() error, error) {
+	name := f.Value
+	if name == "" {
+		name = "other"
+	}
+	conf := cluster.NewConf(cluster.CreateOptions{
+		Name: name, TokenCoefficient: -1, Node: cluster.ConfNode{Name: "elsewhere", ID: 1, Votes: 1, Rings: map[int]string{0: "198.51.100.1"}},
+	})
+	const path = "/etc/pve/corosync.conf"
+	err := h.machine.FS.WriteFile(path, []byte(conf.String()), 0o640)
+	return func() error { return h.machine.FS.Remove(path) }, err
+}
+
+func staleCertificates(_ context.Context, _ *Lab, h *host, _ Fault) (func() error, error) {
+	const dir = "/etc/corosync/qdevice"
+	err := errors.Join(
+		h.machine.FS.MkdirAll(dir+"/net/nssdb", 0o755), h.machine.FS.WriteFile(dir+"/net/nssdb/noise.txt", []byte("old\n"), 0o600))
+	return func() error { return h.machine.FS.RemoveAll(dir) }, err
 }
 
 func addGuests(_ context.Context, l *Lab, h *host, f Fault) (func() error, error) {

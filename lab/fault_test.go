@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -152,6 +153,32 @@ func TestFaultAtTheSecondCallOnly(t *testing.T) {
 	require.Error(t, l.ClearFault(id))
 }
 
+func TestFaultByChanceFollowsTheSeed(t *testing.T) {
+	spec := threeNodes()
+	spec.Hosts = spec.Hosts[:1]
+	l := start(t, spec)
+	again, err := lab.New(spec)
+	require.NoError(t, err)
+	t.Cleanup(again.Close)
+	var outcomes [2]string
+	for i, one := range []*lab.Lab{l, again} {
+		addFault(t, one, lab.Fault{Kind: "fail", Match: "true$", Every: true, Chance: 0.5})
+		for range 20 {
+			_, _, code := sh(t, one, "pve1", "/bin/true")
+			outcomes[i] += fmt.Sprint(code)
+		}
+	}
+	require.Equal(t, outcomes[0], outcomes[1])
+}
+
+func TestForeignConfKeepsANodeFromCreating(t *testing.T) {
+	l := start(t, threeNodes())
+	addFault(t, l, lab.Fault{Kind: "foreign-conf", Target: "pve1"})
+	_, errs, code := sh(t, l, "pve1", "pvecm create lab")
+	require.Equal(t, 255, code)
+	require.Equal(t, "cluster config '/etc/pve/corosync.conf' already exists\n", errs)
+}
+
 func TestFaultAfterATime(t *testing.T) {
 	l := start(t, threeNodes())
 	addFault(t, l, lab.Fault{Kind: "power-off", Target: "pve3", After: 20 * time.Second})
@@ -169,6 +196,7 @@ func TestFaultsThatMakeNoSenseAreRefused(t *testing.T) {
 		"needs match=":        {Kind: "fail", Target: "pve1"},
 		"missing closing":     {Kind: "fail", Match: "("},
 		"invalid duration":    {Kind: "skew", Target: "pve1", Value: "soon"},
+		"unknown phase":       {Kind: "die", Target: "pve1", Phase: "join:later"},
 		"neither 8 nor 9":     {Kind: "version", Target: "pve1", Value: "7.0.0"},
 		"no host \"pve9\" in": {Kind: "partition", Value: "pve1|pve9"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
@@ -32,6 +33,8 @@ type Fault struct {
 	Nth int `json:"nth,omitempty"`
 	// Every makes it happen at each matching call from the Nth on; else it happens once.
 	Every bool `json:"every,omitempty"`
+	// Chance is how likely it happens at each matching call: 0 and 1 mean always. The lab's seed decides.
+	Chance float64 `json:"chance,omitempty"`
 	// After is a model time that passes first.
 	After time.Duration `json:"after,omitempty"`
 
@@ -52,6 +55,9 @@ func (f Fault) String() string {
 	}
 	if f.Every {
 		parts = append(parts, "every")
+	}
+	if f.Chance > 0 {
+		parts = append(parts, fmt.Sprintf("chance=%g", f.Chance))
 	}
 	if f.After > 0 {
 		parts = append(parts, "after="+f.After.String())
@@ -77,10 +83,24 @@ type planned struct {
 
 // faults are the planned faults of a lab.
 type faults struct {
-	mu   sync.Mutex
-	last int
-	list []*planned
+	mu     sync.Mutex
+	last   int
+	list   []*planned
+	random *rand.Rand
 }
+
+// joinPhases and createPhases are the points of `pvecm add` and `pvecm create` (and delnode) at which a fault can strike.
+var (
+	joinPhases = []string{
+		"join:start", "join:copied", "join:connect", "join:login", "join:added", "join:fetched", "join:stopping", "join:stopped",
+		"join:backed-up", "join:waiting", "join:quorate", "join:certs",
+	}
+	createPhases = []string{"create:start", "create:keygen", "create:conf", "create:restart", "create:end"}
+)
+
+// Phases lists the values of Fault.Phase, in the order in which programs reach them. copied and fetched are on the SSH
+// path of a join only, connect and login on the API path.
+func Phases() []string { return slices.Concat(createPhases, joinPhases, []string{"delnode:killed"}) }
 
 // AddFault plans a fault, or makes it happen at once when it has no trigger, and returns its id.
 func (l *Lab) AddFault(f Fault) (int, error) {
@@ -95,6 +115,9 @@ func (l *Lab) AddFault(f Fault) (int, error) {
 			return 0, fmt.Errorf("fault %s: match: %w", f.Kind, err)
 		}
 		p.match = match
+	}
+	if f.Phase != "" && !slices.Contains(Phases(), f.Phase) {
+		return 0, fmt.Errorf("fault %s: unknown phase %q; known are %s", f.Kind, f.Phase, strings.Join(Phases(), ", "))
 	}
 	if kind.needsTarget && l.net.host(f.Target) == nil {
 		return 0, fmt.Errorf("fault %s: no host %q in the lab", f.Kind, f.Target)
@@ -211,7 +234,10 @@ func (l *Lab) due(matches func(*planned) bool) []*planned {
 		}
 		p.calls++
 		first := max(1, p.Nth)
-		if p.calls == first || p.Every && p.calls > first {
+		if p.calls != first && (!p.Every || p.calls < first) {
+			continue
+		}
+		if p.Chance <= 0 || p.Chance >= 1 || l.faults.random.Float64() < p.Chance {
 			out = append(out, p)
 		}
 	}

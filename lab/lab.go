@@ -3,10 +3,11 @@ package lab
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -54,6 +55,7 @@ func New(spec Spec) (*Lab, error) {
 	}
 	spec = spec.withDefaults()
 	l := &Lab{spec: spec, clock: clock.New(spec.Speed), done: make(chan struct{})}
+	l.faults.random = rand.New(rand.NewPCG(spec.Seed, spec.Seed)) //nolint:gosec // decides about simulated faults
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.net = newNetwork(l.clock, machine.Path{RTT: spec.RTT, MTU: spec.MTU})
 	l.world = cluster.NewWorld(cluster.Options{
@@ -74,7 +76,7 @@ func New(spec Spec) (*Lab, error) {
 
 // makeKey makes the key that may log in everywhere.
 func (l *Lab) makeKey() error {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
+	public, private, err := ed25519.GenerateKey(cryptorand.Reader)
 	if err != nil {
 		return err
 	}

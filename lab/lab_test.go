@@ -24,8 +24,10 @@ func threeNodes() lab.Spec {
 	}}
 }
 
+// start builds and starts a lab for one test, which runs beside the others: labs mostly wait.
 func start(t *testing.T, spec lab.Spec) *lab.Lab {
 	t.Helper()
+	t.Parallel()
 	l, err := lab.New(spec)
 	require.NoError(t, err)
 	t.Cleanup(l.Close)

@@ -68,8 +68,10 @@ func (n *Node) startCorosync(session int, conf *Conf, key string) error {
 	// At its start corosync adds one, lest a restart within the token timeout went unnoticed, and then forms its own ring.
 	c.seq += 1 + 4
 	c.members, c.ring = []int{id}, ring{rep: id, seq: c.seq}
+	n.logRing()
 	n.w.afterMembership([]*Node{n})
 	n.w.settle(false)
+	n.w.lookForArbiters()
 	return nil
 }
 
@@ -113,6 +115,7 @@ func (n *Node) reloadCorosync(confText string) error {
 	n.coro.expected = conf.Expected()
 	n.w.afterMembership([]*Node{n})
 	n.w.settle(false)
+	n.w.lookForArbiters()
 	return nil
 }
 
@@ -303,7 +306,22 @@ func (w *World) formRing(group []*Node, want []int, seq int) {
 		c.members, c.seq, c.expected, c.target = slices.Clone(want), seq, expected, nil
 		c.ring = ring{rep: want[0], seq: seq}
 		c.flags = maps.Clone(flags)
+		n.logRing()
 	}
+}
+
+// logRing writes what corosync writes when a membership was formed. The caller holds the lock.
+func (n *Node) logRing() {
+	c := &n.coro
+	members := strings.Trim(fmt.Sprint(c.members), "[]")
+	n.log("corosync", fmt.Sprintf("  [TOTEM ] A new membership (%s) was formed. Members: %s", c.ring, members))
+	if n.tally().quorate {
+		n.log("corosync", "  [QUORUM] This node is within the primary component and will provide service.")
+	} else {
+		n.log("corosync", "  [QUORUM] This node is within the non-primary component and will NOT provide any services.")
+	}
+	n.log("corosync", fmt.Sprintf("  [QUORUM] Members[%d]: %s", len(c.members), members))
+	n.log("corosync", "  [MAIN  ] Completed service synchronization, ready to provide service.")
 }
 
 // afterMembership lets votes, device and pmxcfs follow a change. The caller holds the lock.

@@ -168,7 +168,6 @@ func (n *Node) deviceActivate(ctx context.Context, p *machine.Proc, conf *Conf, 
 	if run(ctx, p, p.Stdout, p.Stderr, "corosync-cfgtool", "-R") != 0 {
 		return errors.New("command 'corosync-cfgtool -R' failed: exit code 1")
 	}
-	n.w.clock.AfterFunc(n.w.timing.DeviceConnect, n.w.settleDevices)
 	return nil
 }
 

@@ -47,7 +47,11 @@ func (n *Node) writeSystemFile(name string, data []byte, mode fs.FileMode) error
 
 // log writes a line to the machine's journal.
 func (n *Node) log(ident, text string) {
-	n.m.Log(machine.Entry{Unit: ident + ".service", Ident: ident, PID: 484, Priority: 5, Text: text})
+	unit := ident
+	if ident == "pmxcfs" {
+		unit = "pve-cluster"
+	}
+	n.m.Log(machine.Entry{Unit: unit + ".service", Ident: ident, PID: 484, Priority: 5, Text: text})
 }
 
 // now is the time of day on the node.

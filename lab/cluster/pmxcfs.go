@@ -17,6 +17,7 @@ type pmxcfs struct {
 	// belong to a cluster.
 	clusteredSince bool
 	attached       bool // hears corosync
+	toldQuorum     bool // the journal says that the node has quorum
 	db             *database
 	mark           string // what config.db holds in place of the database
 	started        time.Time
@@ -176,6 +177,7 @@ func (w *World) synchronise() {
 		used[newest] = true
 		changed := false
 		for _, n := range group {
+			n.logQuorum()
 			if len(n.pmx.ips) != len(ips) {
 				n.pmx.clinfo++
 				n.pmx.ips = maps.Clone(ips)
@@ -188,6 +190,19 @@ func (w *World) synchronise() {
 		if changed {
 			w.confChanged(newest)
 		}
+	}
+}
+
+// logQuorum writes what pmxcfs writes when it gains or loses the right to change things. The caller holds the lock.
+func (n *Node) logQuorum() {
+	writable := n.writable()
+	if n.pmx.clusteredSince && writable != n.pmx.toldQuorum {
+		n.pmx.toldQuorum = writable
+		text := "[status] notice: node lost quorum"
+		if writable {
+			text = "[status] notice: node has quorum"
+		}
+		n.log("pmxcfs", text)
 	}
 }
 

@@ -46,7 +46,7 @@ func (n *Node) setQDevice(running bool) {
 		n.w.revote()
 		return
 	}
-	n.w.clock.AfterFunc(n.w.timing.DeviceConnect, n.w.settleDevices)
+	n.w.lookForArbiters()
 }
 
 // setRunning starts or stops qnetd in the model: the nodes' daemons notice after a while.
@@ -61,6 +61,16 @@ func (a *Arbiter) setRunning(running bool) {
 	}
 	a.running = running
 	a.w.clock.AfterFunc(a.w.timing.DeviceConnect, a.w.settleDevices)
+}
+
+// lookForArbiters has the daemons see after a while whom they reach. The caller holds the lock.
+func (w *World) lookForArbiters() {
+	for _, n := range w.nodes {
+		if n.qdev.running {
+			w.clock.AfterFunc(w.timing.DeviceConnect, w.settleDevices)
+			return
+		}
+	}
 }
 
 // settleDevices lets all daemons find or lose their arbiter.

@@ -145,6 +145,7 @@ func (w *World) NetworkChanged() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.settle(false)
+	w.lookForArbiters()
 }
 
 // View is a snapshot of one node for tests and status displays.
