@@ -64,17 +64,6 @@ func (p *Plan) Empty() bool {
 	return true
 }
 
-// Changes counts the changes.
-func (p *Plan) Changes() int {
-	n := 0
-	for _, t := range p.Tasks {
-		for _, h := range t.Hosts {
-			n += len(h.Changes)
-		}
-	}
-	return n
-}
-
 // Blocked says why the plan must not be performed; nil if nothing stands against it. Hosts of tasks that say
 // on_failure = "continue" do not block: they are left out.
 func (p *Plan) Blocked() error {

@@ -45,18 +45,15 @@ func redactBody(body Body, redact func(string) string) Body {
 		b.Error = redact(b.Error)
 		return b
 	case RunDone:
-		b.Summary = b.Summary.Redacted(redact)
+		b.Summary = b.Summary.redacted(redact)
 		return b
 	default:
 		return body
 	}
 }
 
-// Redacted returns a copy of the summary without secrets.
-func (s Summary) Redacted(redact func(string) string) Summary {
-	if redact == nil {
-		return s
-	}
+// redacted returns a copy of the summary without secrets.
+func (s Summary) redacted(redact func(string) string) Summary {
 	s.Steps, s.Left = slices.Clone(s.Steps), slices.Clone(s.Left)
 	for i := range s.Steps {
 		step := &s.Steps[i]

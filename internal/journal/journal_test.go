@@ -240,6 +240,19 @@ func TestPrune(t *testing.T) {
 	require.Equal(t, []string{ids[0], ids[1], ids[4]}, removed)
 }
 
+func TestOldRunsGoWhenANewOneBegins(t *testing.T) {
+	s := newStore(t)
+	s.Policy = journal.Policy{Count: 2}
+	for range 5 {
+		r := create(t, s)
+		emit(t, r, "", event.RunDone{Status: event.OK})
+		require.NoError(t, r.Close())
+	}
+	runs, err := s.List()
+	require.NoError(t, err)
+	require.Len(t, runs, 2)
+}
+
 func TestSyncsTogetherShareAFlush(t *testing.T) {
 	s := newStore(t)
 	r := create(t, s)

@@ -25,6 +25,10 @@ var DefaultPolicy = Policy{Count: 200, Age: 90 * 24 * time.Hour}
 
 // Prune removes runs and returns their ids.
 func (s *Store) Prune(p Policy) ([]string, error) {
+	ids, err := s.ids()
+	if err != nil || len(ids) <= p.Count {
+		return nil, err
+	}
 	runs, err := s.List()
 	if err != nil || len(runs) <= p.Count {
 		return nil, err

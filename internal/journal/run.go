@@ -93,9 +93,6 @@ func (r *Run) ID() string { return r.meta.ID }
 // Dir is the run's folder.
 func (r *Run) Dir() string { return r.store.folder(r.meta.ID) }
 
-// Meta is the invocation.
-func (r *Run) Meta() Meta { return r.meta }
-
 // Handle writes an event: commands and output to the log of their host, everything else to the journal.
 func (r *Run) Handle(_ context.Context, e event.Event) error {
 	r.mu.Lock()

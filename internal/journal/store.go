@@ -28,6 +28,8 @@ type Store struct {
 	Now func() time.Time
 	// Random is the source of ids; nil means the system's.
 	Random io.Reader
+	// Policy says which runs are kept when a new one begins; the zero value means DefaultPolicy.
+	Policy Policy
 }
 
 // Meta is the invocation of a run, from which it can be resumed, and how it ended.
@@ -139,7 +141,13 @@ func (s *Store) Create(m Meta) (*Run, error) {
 	if err := s.writeMeta(m); err != nil {
 		return nil, err
 	}
-	return s.open(m)
+	run, err := s.open(m)
+	if err != nil {
+		return nil, err
+	}
+	// That an old run could not be removed is no reason not to begin a new one; the next one tries again.
+	_, _ = s.Prune(cmp.Or(s.Policy, DefaultPolicy))
+	return run, nil
 }
 
 // Resume takes up a run that is not going on any more. The record tells what its earlier processes left.
