@@ -80,9 +80,9 @@ func (c *conn) Run(ctx context.Context, command transport.Command) (transport.Re
 	return results[0], nil
 }
 
-// maxRepeats bounds how often commands are sent again that were not sent at all. Those that were sent and only read are
-// sent again once.
-const maxRepeats = 2
+// maxUnsent bounds how often commands are tried again that a dying connection did not take at all. Those that were sent
+// and only read are sent again once.
+const maxUnsent = 3
 
 // Batch runs commands in their order. Those that fit into a shared shell and follow each other cost one round trip. After
 // an error the results are those of the commands that certainly ended.
@@ -93,7 +93,7 @@ func (c *conn) Batch(ctx context.Context, commands []transport.Command) ([]trans
 		}
 	}
 	results := make([]transport.Result, 0, len(commands))
-	repeated := 0
+	unsent, resent := 0, false
 	for len(results) < len(commands) {
 		rest := commands[len(results):]
 		l, err := c.live(ctx)
@@ -107,12 +107,12 @@ func (c *conn) Batch(ctx context.Context, commands []transport.Command) ([]trans
 		case err == nil:
 		case !ok:
 			return results, err
-		case lost.sent && mutates(commands[len(results):]) || repeated == maxRepeats:
+		case lost.sent && (resent || mutates(commands[len(results):])) || unsent == maxUnsent:
 			return results, &transport.LostError{Host: l.name, Command: unfinished(commands[len(results):]), Cause: lost.cause}
 		case lost.sent:
-			repeated = maxRepeats
+			resent = true
 		default:
-			repeated++
+			unsent++
 		}
 	}
 	return results, nil

@@ -169,7 +169,7 @@ func (c *conn) alone(ctx context.Context, command transport.Command, near stream
 	if err := check(command); err != nil {
 		return transport.Result{}, err
 	}
-	for repeated := false; ; repeated = true {
+	for unsent := 0; ; unsent++ {
 		l, err := c.live(ctx)
 		if err != nil {
 			return transport.Result{}, err
@@ -179,7 +179,7 @@ func (c *conn) alone(ctx context.Context, command transport.Command, near stream
 		if !ok {
 			return r, err
 		}
-		if lost.sent || repeated {
+		if lost.sent || unsent == maxUnsent {
 			return r, &transport.LostError{Host: l.name, Command: command.String(), Cause: lost.cause}
 		}
 	}

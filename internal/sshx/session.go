@@ -147,16 +147,16 @@ func (s *solo) serve(requests <-chan *ssh.Request) {
 // feed sends standard input. Under a password nothing is sent before the command has begun, since sudo reads from the
 // same stream.
 func (s *solo) feed() {
-	if s.near.in == nil {
-		_ = s.channel.CloseWrite()
-		return
-	}
 	if s.link.become.password {
 		select {
 		case <-s.start.done:
 		case <-s.over:
 			return
 		}
+	}
+	if s.near.in == nil {
+		_ = s.channel.CloseWrite()
+		return
 	}
 	source := &errorReader{r: s.near.in}
 	_, _ = io.Copy(s.channel, source) // a command may end without reading all

@@ -20,7 +20,8 @@ type shell struct {
 
 	opened chan struct{} // closed when commands may be written, or the shell has failed
 	ready  *call         // the first frame: everything before it is noise of the login shell
-	dead   chan struct{} // closed when both streams have ended, or the shell could not be opened
+	ended  chan struct{} // closed when both streams have ended
+	dead   chan struct{} // closed when nothing is left of the shell, or it could not be opened
 
 	channel ssh.Channel // set before opened is closed
 	err     error       // why it could not be opened; set before dead is closed
@@ -33,7 +34,7 @@ type shell struct {
 
 // newShell starts to open a shell. The caller has taken its place in the pool.
 func newShell(l *link) *shell {
-	s := &shell{link: l, opened: make(chan struct{}), dead: make(chan struct{})}
+	s := &shell{link: l, opened: make(chan struct{}), ended: make(chan struct{}), dead: make(chan struct{})}
 	marker := newMarker()
 	s.ready = newCall(marker, nil)
 	s.push(s.ready)
@@ -65,14 +66,26 @@ func (s *shell) serve(ready string) {
 	s.mu.Unlock()
 	if abandoned {
 		_ = channel.Close()
-	} else if err := s.start(ready); err != nil {
-		s.err = &lostShellError{cause: s.link.whyDead("the session could not be started: " + err.Error())}
 	}
-	close(s.opened)
-	var reading conc.WaitGroup
-	reading.Go(func() { s.read(transport.Stdout, channel) })
-	reading.Go(func() { s.read(transport.Stderr, channel.Stderr()) })
-	reading.Wait()
+	var defining conc.WaitGroup
+	if s.link.become.password {
+		word := newMarker() + ": "
+		s.ready.observe = s.link.become.answer(word, channel)
+		err = requestExec(channel, s.link.become.prefix(word)+"/bin/sh -c "+quote(shellAfterSudo(ready)))
+		defining.Go(s.define)
+	} else {
+		err = s.start(ready)
+		close(s.opened)
+	}
+	if err != nil {
+		_ = channel.Close()
+	}
+	var streams conc.WaitGroup
+	streams.Go(func() { s.read(transport.Stdout, channel) })
+	streams.Go(func() { s.read(transport.Stderr, channel.Stderr()) })
+	streams.Wait()
+	close(s.ended)
+	defining.Wait()
 	_ = channel.Close() // the far end may still wait for ours
 	// A session counts against the server's limit until it has closed its side.
 	limit := time.NewTimer(endStep)
@@ -85,19 +98,22 @@ func (s *shell) serve(ready string) {
 
 // start asks for the shell and writes its first line. No answer is awaited: a refusal shows as the end of the channel.
 func (s *shell) start(ready string) error {
-	b := s.link.become
-	first := shellStart(ready)
-	if b.password {
-		// What is written before sudo has asked would be taken for the password, so the first line is an argument.
-		word := newMarker() + ": "
-		s.ready.observe = b.answer(word, s.channel)
-		return requestExec(s.channel, b.prefix(word)+"/bin/sh -c "+quote(first+"exec /bin/sh"))
-	}
-	if err := requestExec(s.channel, b.prefix("")+"/bin/sh"); err != nil {
+	if err := requestExec(s.channel, s.link.become.prefix("")+"/bin/sh"); err != nil {
 		return err
 	}
-	_, err := io.WriteString(s.channel, first)
+	_, err := io.WriteString(s.channel, shellStart(ready))
 	return err
+}
+
+// define writes the first line of a shell under sudo. What is written before sudo has asked would be taken for the
+// password, so it waits for the shell's word.
+func (s *shell) define() {
+	defer close(s.opened)
+	select {
+	case <-s.ready.done:
+		_, _ = io.WriteString(s.channel, definition+"\n") // a failure shows as the end of the shell
+	case <-s.ended:
+	}
 }
 
 // requestExec starts a command in a session without waiting for the server to agree.
@@ -208,13 +224,7 @@ func (s *shell) run(ctx context.Context, commands []transport.Command) ([]transp
 }
 
 // awaitOpen waits until commands can be written.
-func (s *shell) awaitOpen(ctx context.Context) error {
-	opened := s.opened
-	if s.link.become.password {
-		opened = s.ready.done
-	}
-	return s.awaitStart(ctx, opened)
-}
+func (s *shell) awaitOpen(ctx context.Context) error { return s.awaitStart(ctx, s.opened) }
 
 // awaitReady waits until the login shell has given way to ours.
 func (s *shell) awaitReady(ctx context.Context) error { return s.awaitStart(ctx, s.ready.done) }
@@ -337,13 +347,13 @@ func (s *shell) pid() int {
 	return s.ready.status[transport.Stdout]
 }
 
-// hangUp ends an idle shell: it sees the end of its input.
+// hangUp ends a shell that runs nothing: sshd closes its input.
 func (s *shell) hangUp() {
 	s.mu.Lock()
 	channel := s.channel
 	s.abandoned = true
 	s.mu.Unlock()
 	if channel != nil {
-		_ = channel.CloseWrite()
+		_ = channel.Close()
 	}
 }

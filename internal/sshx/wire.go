@@ -97,12 +97,18 @@ func mark(marker, status string) string {
 	return line + ";" + line + " >&2"
 }
 
-// shellStart is the first line of a shared shell: it defines the function that ends each frame, and reports the shell's
-// process id behind the first marker.
+// definition gives a shared shell the function that ends each frame.
+const definition = `__pxrun(){ set -- "$1" "$?";printf '\001%s %s\n' "$1" "$2";printf '\001%s %s\n' "$1" "$2" >&2;};`
+
+// shellStart is the first line of a shared shell: it reports the shell's process id behind the first marker.
 func shellStart(ready string) string {
-	return prologue +
-		`__pxrun(){ set -- "$1" "$?";printf '\001%s %s\n' "$1" "$2";printf '\001%s %s\n' "$1" "$2" >&2;};` +
-		mark(ready, `"$$"`) + "\n"
+	return prologue + definition + mark(ready, `"$$"`) + "\n"
+}
+
+// shellAfterSudo is what sudo runs when it has to ask for a password first. The shell that takes its place keeps the
+// environment and the process id, but not the function.
+func shellAfterSudo(ready string) string {
+	return prologue + mark(ready, `"$$"`) + ";exec /bin/sh"
 }
 
 // shellLine is one command as it is written to a shared shell.
