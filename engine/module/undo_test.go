@@ -34,7 +34,9 @@ func TestAStoredUndoMutatesWhateverItSays(t *testing.T) {
 
 func TestARegistryIsAValue(t *testing.T) {
 	type none struct{}
-	define := func(name string) module.Module { return module.Define(module.Spec{Name: name}, module.Funcs[none, none]{}) }
+	define := func(name string) module.Module {
+		return module.Define(module.Spec{Name: name}, module.Funcs[none, none]{})
+	}
 	r := module.NewRegistry(define("b"), define("a"))
 	require.Equal(t, []string{"a", "b"}, r.Names())
 	_, ok := r.Get("c")

@@ -51,7 +51,9 @@ func emit(t *testing.T, r *journal.Run, host string, bodies ...event.Body) {
 	require.NoError(t, r.Sync(context.Background()))
 }
 
-func started() event.Body { return event.RunStarted{Command: "apply", Runbook: "site", Hosts: []string{"a", "b"}} }
+func started() event.Body {
+	return event.RunStarted{Command: "apply", Runbook: "site", Hosts: []string{"a", "b"}}
+}
 
 func registered(id string) event.Body {
 	return event.UndoRegistered{ID: id, Undo: module.Undo{Host: "a", Summary: "unset " + id, Command: transport.Command{Argv: []string{"unset", id}}}}
