@@ -21,18 +21,15 @@ const (
 	transferTimeout = time.Hour
 )
 
-// receive is the part of Put that takes the content: $1 is the temporary file, $2 the expected size or "". umask keeps a
-// secret from others until mode and owner are set. A short read, as after a lost connection, removes the file.
-const receive = `umask 077
+// put is the far end of Put: $1 is the temporary file, $2 the size, $3 the path, $4 the mode or "", $5 the owner
+// ("user:group") or "". umask keeps a secret from others until mode and owner are set. A short read, as after a lost
+// connection, changes nothing. Without a mode the old file's holds, or else the umask's.
+const put = `u=$(umask)
+umask 077
 trap 'rm -f -- "$1"' EXIT
 cat >"$1" || exit
 n=$(wc -c <"$1")
-[ -z "$2" ] || [ "$n" -eq "$2" ] || { echo "only $n of $2 bytes arrived" >&2; exit 1; }
-`
-
-// place is the part of Put that gives the file its mode, owner and name: $3 is the path, $4 the mode or "", $5 the owner
-// ("user:group") or "". Without a mode the old file's holds, or else the umask's.
-const place = `trap 'rm -f -- "$1"' EXIT
+if [ "$n" -ne "$2" ]; then echo "only $n of $2 bytes arrived" >&2; exit 1; fi
 if [ -d "$3" ]; then echo "$3 is a directory" >&2; exit 1; fi
 case $3 in
 /etc/pve/*) ;;
@@ -66,37 +63,26 @@ func (c *conn) Put(ctx context.Context, f transport.File) error {
 	if err != nil {
 		return fmt.Errorf("put %s: read the content: %w", f.Path, err)
 	}
-	size, known := f.Size, f.Size > 0
-	if len(start) <= inlineStdin {
-		if known && size != int64(len(start)) {
-			return fmt.Errorf("put %s: the content has %d bytes instead of %d", f.Path, len(start), size)
-		}
-		size, known = int64(len(start)), true
-	}
-	args := []string{temp, "", f.Path, mode(f.Mode), owner(f)}
-	if known {
-		args[1] = strconv.FormatInt(size, 10)
+	small := len(start) <= inlineStdin
+	switch {
+	case small && f.Size > 0 && f.Size != int64(len(start)):
+		return fmt.Errorf("put %s: the content has %d bytes instead of %d", f.Path, len(start), f.Size)
+	case small:
+		f.Size = int64(len(start))
+	case f.Size <= 0:
+		// The far end could not tell the end of the content from a lost connection.
+		return fmt.Errorf("put %s: the size of the content must be known", f.Path)
 	}
 	command := transport.Command{
-		Argv: args, Script: "u=$(umask)\n" + receive + place, Mutates: true, Timeout: putTimeout,
+		Argv:   []string{temp, strconv.FormatInt(f.Size, 10), f.Path, mode(f.Mode), owner(f)},
+		Script: put, Mutates: true, Timeout: putTimeout,
 	}
-	if len(start) <= inlineStdin {
+	if small {
 		command.Stdin = start
 		return c.step(ctx, f, command, nil)
 	}
-	content := io.MultiReader(bytes.NewReader(start), f.Content)
 	command.Timeout = transferTimeout
-	if known {
-		return c.step(ctx, f, command, content)
-	}
-	// Without a size the far end cannot tell the end of the content from a lost connection, so the file is placed by a
-	// second command, after this side has seen the end.
-	command.Script = receive + "trap - EXIT\n"
-	if err := c.step(ctx, f, command, content); err != nil {
-		return err
-	}
-	command.Script, command.Timeout = "u=$(umask)\n"+place, putTimeout
-	return c.step(ctx, f, command, nil)
+	return c.step(ctx, f, command, io.MultiReader(bytes.NewReader(start), f.Content))
 }
 
 // step runs one command of Put.

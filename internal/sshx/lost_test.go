@@ -210,7 +210,7 @@ func TestPutKeepsOrSetsModeAndRefusesFolders(t *testing.T) {
 	require.Equal(t, "750", mode())
 	require.NoError(t, put(transport.File{Mode: 0o750 | os.ModeSetuid}, "x"))
 	require.Equal(t, "4750", mode())
-	require.NoError(t, put(transport.File{}, strings.Repeat("no size, large\n", 100_000)))
+	require.NoError(t, put(transport.File{Size: 1_000_000}, strings.Repeat("0123456789", 100_000)))
 	require.Equal(t, "4750", mode(), "an existing file keeps its own")
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, os.Mkdir(path, 0o700))
