@@ -160,7 +160,7 @@ func (m *Machine) intercept(ctx context.Context, p *Proc) (int, bool) {
 
 // bind gives a Proc the streams and the view that end with its process.
 func (m *Machine) bind(p *Proc, entry *process) {
-	p.Stdin, p.Stdout, p.Stderr = eofReader{}, io.Discard, io.Discard
+	p.Stdin, p.Stdout, p.Stderr = closedFile{}, closedFile{}, closedFile{}
 	if f := p.files.get(0); f != nil && f.r != nil {
 		p.Stdin = bindReader(p.ctx, f.r)
 	}

@@ -74,6 +74,12 @@ type eofReader struct{}
 
 func (eofReader) Read([]byte) (int, error) { return 0, io.EOF }
 
+// closedFile is a descriptor that is not open.
+type closedFile struct{}
+
+func (closedFile) Read([]byte) (int, error)  { return 0, syscall.EBADF }
+func (closedFile) Write([]byte) (int, error) { return 0, syscall.EBADF }
+
 // ExitCode of programs that were not found or could not be executed.
 const (
 	exitNotExecutable = 126
@@ -200,7 +206,7 @@ func bindReader(ctx context.Context, r io.Reader) io.Reader {
 // ReadInput returns the content of a file, or standard input for "-".
 func (p *Proc) ReadInput(path string) ([]byte, error) {
 	if path == "-" {
-		return io.ReadAll(p.Stdin)
+		return readAll(p.Stdin)
 	}
 	f, err := p.Open(path, os.O_RDONLY, 0)
 	if err != nil {
@@ -210,7 +216,19 @@ func (p *Proc) ReadInput(path string) ([]byte, error) {
 	if i, err := f.Stat(); err == nil && i.Mode.IsDir() {
 		return nil, syscall.EISDIR
 	}
-	return io.ReadAll(f)
+	return readAll(f)
+}
+
+// memoryLimit is how much a simulated program may hold in memory: /dev/zero has no end, the computer's memory has.
+const memoryLimit = 256 << 20
+
+// readAll is io.ReadAll within the limit.
+func readAll(r io.Reader) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(r, memoryLimit))
+	if err == nil && len(content) == memoryLimit {
+		return nil, syscall.ENOMEM
+	}
+	return content, err
 }
 
 // Run runs another program with this one's environment and streams, and returns its exit status.

@@ -23,7 +23,7 @@ type grep struct {
 }
 
 func runGrep(_ context.Context, p *Proc) int {
-	opts, rest, ok := p.getopt("EFGPqvciInohHlLxwsraAe:f:m:A:B:C:Rz", "extended-regexp=E", "fixed-strings=F", "quiet=q", "silent=q", "invert-match=v", "count=c",
+	opts, rest, ok := p.getopt("EFGPqvciInohHlLxwsrae:f:m:A:B:C:Rz", "extended-regexp=E", "fixed-strings=F", "quiet=q", "silent=q", "invert-match=v", "count=c",
 		"ignore-case=i", "line-number=n", "only-matching=o", "no-filename=h", "with-filename=H", "files-with-matches=l", "files-without-match=L", "line-regexp=x",
 		"word-regexp=w", "no-messages=s", "recursive=r", "text=a", "regexp=e", "file=f", "max-count=m", "after-context=A", "before-context=B", "context=C", "color=", "include=")
 	if !ok {

@@ -90,15 +90,18 @@ func runCat(ctx context.Context, p *Proc) int {
 		if opts.has("n", "A", "E") {
 			var content []byte
 			content, err = p.ReadInput(path)
-			for _, line := range lines(content) {
+			for line := range strings.Lines(string(content)) {
 				n++
 				if opts.has("n") {
-					p.Printf("%6d\t", n)
+					line = fmt.Sprintf("%6d\t%s", n, line)
 				}
-				if opts.has("A", "E") {
-					line += "$"
+				if text, ok := strings.CutSuffix(line, "\n"); ok && opts.has("A", "E") {
+					line = text + "$\n"
 				}
-				p.Println(line)
+				if opts.has("A", "T") {
+					line = strings.ReplaceAll(line, "\t", "^I")
+				}
+				io.WriteString(p.Stdout, line)
 			}
 		} else {
 			err = p.copyFile(path, p.Stdout)
@@ -120,57 +123,92 @@ func (p *Proc) countArgs(spec string, long ...string) (flags, []string, bool) {
 	return p.getoptOf(args, spec, long...)
 }
 
-func runHead(ctx context.Context, p *Proc) int {
+func runHead(_ context.Context, p *Proc) int {
 	opts, paths, ok := p.countArgs("n:c:qv", "lines=n", "bytes=c", "quiet=q")
 	if !ok {
 		return 1
 	}
+	count, what := cmp.Or(opts.last("c"), opts.last("n"), "10"), "lines"
 	if opts.has("c") {
-		n, err := strconv.Atoi(opts.last("c"))
-		if err != nil {
-			return p.Fail(1, "invalid number of bytes: ‘%s’", opts.last("c"))
-		}
-		return boolStatus(p.inputs(paths, func(_ string, c []byte) {
-			if n < 0 {
-				p.Stdout.Write(c[:max(0, len(c)+n)])
-				return
-			}
-			p.Stdout.Write(c[:min(n, len(c))])
-		}))
+		what = "bytes"
 	}
-	n, err := strconv.Atoi(cmp.Or(opts.last("n"), "10"))
+	n, err := strconv.Atoi(count)
 	if err != nil {
-		return p.Fail(1, "invalid number of lines: ‘%s’", opts.last("n"))
+		return p.Fail(1, "invalid number of %s: ‘%s’", what, count)
 	}
-	if len(paths) == 0 && n >= 0 {
-		return p.headStream(n)
+	if len(paths) == 0 {
+		paths = []string{"-"}
 	}
-	return boolStatus(p.inputs(paths, func(name string, c []byte) {
-		if len(paths) > 1 && !opts.has("q") {
-			p.Printf("==> %s <==\n", name)
+	status := 0
+	for i, path := range paths {
+		in, done, err := p.openInput(path)
+		if err != nil {
+			status = p.Fail(1, "cannot open '%s' for reading: %s", path, Reason(err))
+			continue
 		}
-		all := lines(c)
-		keep := n
-		if n < 0 {
-			keep = max(0, len(all)+n)
+		if len(paths) > 1 && !opts.has("q") || opts.has("v") {
+			if i > 0 {
+				p.Println("")
+			}
+			p.Printf("==> %s <==\n", path)
 		}
-		for _, line := range all[:min(keep, len(all))] {
-			p.Println(line)
+		err = p.head(in, n, opts.has("c"))
+		done()
+		if err != nil {
+			status = p.Fail(1, "error reading '%s': %s", path, Reason(err))
 		}
-	}))
+	}
+	return status
 }
 
-// headStream ends as soon as it has enough, so that an endless writer is stopped.
-func (p *Proc) headStream(n int) int {
-	in := bufio.NewReader(p.Stdin)
-	for range n {
-		line, err := in.ReadString('\n')
-		io.WriteString(p.Stdout, line)
-		if err != nil {
-			break
-		}
+// openInput opens a file for reading, or gives standard input for "-".
+func (p *Proc) openInput(path string) (in io.Reader, done func(), err error) {
+	if path == "-" {
+		return p.Stdin, func() {}, nil
 	}
-	return 0
+	f, err := p.Open(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func() { f.Close() }, nil
+}
+
+// head prints the beginning of in, reading no more than it must; a negative n leaves that much off the end.
+func (p *Proc) head(in io.Reader, n int, bytewise bool) error {
+	switch {
+	case n >= 0 && bytewise:
+		_, err := io.Copy(struct{ io.Writer }{p.Stdout}, io.LimitReader(in, int64(n)))
+		return err
+	case n >= 0:
+		r := bufio.NewReader(in)
+		for range n {
+			line, err := r.ReadString('\n')
+			if _, werr := io.WriteString(p.Stdout, line); werr != nil {
+				return nil // whoever read the output has had enough
+			}
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	content, err := readAll(in)
+	if err != nil {
+		return err
+	}
+	if bytewise {
+		_, err = p.Stdout.Write(content[:max(0, len(content)+n)])
+		return err
+	}
+	parts := bytes.SplitAfter(content, []byte("\n"))
+	if len(parts[len(parts)-1]) == 0 {
+		parts = parts[:len(parts)-1]
+	}
+	_, err = p.Stdout.Write(bytes.Join(parts[:max(0, len(parts)+n)], nil))
+	return err
 }
 
 func runTail(ctx context.Context, p *Proc) int {
@@ -185,8 +223,12 @@ func runTail(ctx context.Context, p *Proc) int {
 	}
 	fromStart := strings.HasPrefix(count, "+")
 	n = max(n, -n)
+	shown := 0
 	status := boolStatus(p.inputs(paths, func(name string, c []byte) {
 		if len(paths) > 1 && !opts.has("q") {
+			if shown++; shown > 1 {
+				p.Println("")
+			}
 			p.Printf("==> %s <==\n", name)
 		}
 		p.Stdout.Write(tail(c, n, fromStart, opts.has("c")))
@@ -491,12 +533,16 @@ func runSeq(ctx context.Context, p *Proc) int {
 	args := p.Args()
 	sep := "\n"
 	pad := false
-	for len(args) > 1 && (args[0] == "-s" || args[0] == "-w") {
-		if args[0] == "-w" {
-			pad, args = true, args[1:]
-			continue
+	for len(args) > 1 && len(args[0]) > 1 && args[0][0] == '-' && (args[0][1] == 's' || args[0] == "-w") {
+		switch {
+		case args[0] == "-w":
+			pad = true
+		case args[0] == "-s":
+			sep, args = args[1], args[1:]
+		default:
+			sep = args[0][2:]
 		}
-		sep, args = args[1], args[2:]
+		args = args[1:]
 	}
 	var n [3]int
 	for i, arg := range args {
@@ -712,7 +758,7 @@ func runCmp(_ context.Context, p *Proc) int {
 	}
 	for i := range min(len(a), len(b)) {
 		if a[i] != b[i] {
-			p.Printf("%s %s differ: byte %d, line %d\n", paths[0], paths[1], i+1, 1+bytes.Count(a[:i], []byte("\n")))
+			p.Printf("%s %s differ: char %d, line %d\n", paths[0], paths[1], i+1, 1+bytes.Count(a[:i], []byte("\n")))
 			return 1
 		}
 	}

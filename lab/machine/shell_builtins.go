@@ -711,8 +711,13 @@ func builtinTimes(s *shell, _ []string) int {
 }
 
 func builtinPrintf(s *shell, args []string) int {
-	if len(args) > 1 && args[1] == "--" {
+	dashed := len(args) > 1 && args[1] == "--"
+	if dashed {
 		args = append(args[:1:1], args[2:]...)
+	}
+	if len(args) > 1 && len(args[1]) > 1 && args[1][0] == '-' && !s.bash() && args[0] == "printf" && !dashed {
+		s.complain("printf: Illegal option -%c", args[1][1])
+		return 2
 	}
 	if len(args) < 2 {
 		s.complain("printf: usage: printf format [arg ...]")

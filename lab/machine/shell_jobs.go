@@ -20,7 +20,8 @@ type shellJob struct {
 	pid    int
 	text   string
 	done   chan struct{}
-	status int // valid once done is closed
+	status int    // valid once done is closed
+	killed Signal // likewise
 }
 
 // startJob runs a statement in the background. It outlives the session, as a process does that has no terminal to hang
@@ -46,6 +47,7 @@ func (s *shell) startJob(st *syntax.Stmt) {
 		sub.run([]*syntax.Stmt{&foreground})
 		sub.files.release()
 		job.status = s.m.end(ctx, entry, sub.status)
+		job.killed = entry.killed
 		close(job.done)
 	})
 	s.status = 0
@@ -107,6 +109,8 @@ func builtinWait(s *shell, args []string) int {
 		select {
 		case <-j.done:
 			status = j.status
+			s.mourn(j.killed)
+			s.jobs = slices.DeleteFunc(slices.Clone(s.jobs), func(one *shellJob) bool { return one == j })
 		case sig := <-s.signals.wake:
 			s.signals.take(sig)
 			return 128 + int(sig)

@@ -447,7 +447,10 @@ func (s *shell) trace(assigns []*syntax.Assign, extra map[string]string, args []
 		words = append(words, a.Name.Value+"="+extra[a.Name.Value])
 	}
 	for _, arg := range args {
-		words = append(words, traceQuote(arg))
+		if s.bash() {
+			arg = traceQuote(arg)
+		}
+		words = append(words, arg)
 	}
 	fmt.Fprintf(s.writer(2), "%s%s\n", prefix, strings.Join(words, " "))
 }
@@ -548,16 +551,18 @@ func (s *shell) external(ctx context.Context, args []string, extra map[string]st
 		}
 	}
 	p.files = s.files
-	code := s.m.runProcess(ctx, p, program, nil)
-	if code > 128 && !s.gone() {
-		switch Signal(code - 128) {
-		case SIGKILL:
-			fmt.Fprintln(s.writer(2), "Killed")
-		case SIGTERM:
-			fmt.Fprintln(s.writer(2), "Terminated")
-		case SIGSEGV:
-			fmt.Fprintln(s.writer(2), "Segmentation fault")
-		}
+	var entry *process
+	code := s.m.runProcess(ctx, p, program, func(e *process) { entry = e })
+	if code > 128 && !s.gone() && entry != nil {
+		s.mourn(entry.killed)
 	}
 	return code
+}
+
+// mourn prints how a child died, if by a signal that deserves a word.
+func (s *shell) mourn(killed Signal) {
+	text := map[Signal]string{SIGKILL: "Killed", SIGTERM: "Terminated", SIGSEGV: "Segmentation fault", SIGHUP: "Hangup", SIGABRT: "Aborted", SIGALRM: "Alarm clock"}[killed]
+	if text != "" {
+		fmt.Fprintln(s.writer(2), text)
+	}
 }

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// maxFile bounds one file: a program that writes without end must not take the computer's memory.
+const maxFile = 256 << 20
+
 // Mem is a file system in memory. It is safe for concurrent use.
 type Mem struct {
 	now func() time.Time
@@ -448,6 +451,9 @@ func (f *memFile) writeAt(p []byte, offset int64) (int, error) {
 	}
 	var full error
 	end := offset + int64(len(p))
+	if end > maxFile {
+		return 0, syscall.EFBIG
+	}
 	if grow := end - int64(len(f.node.data)); f.fs.limit > 0 && grow > 0 && f.fs.used+grow > f.fs.limit {
 		fits := max(0, int64(len(p))-(f.fs.used+grow-f.fs.limit))
 		p, end, full = p[:fits], offset+fits, syscall.ENOSPC
@@ -484,6 +490,8 @@ func (f *memFile) Truncate(size int64) error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	switch {
+	case size > maxFile:
+		return syscall.EFBIG
 	case size < 0 || f.flag&(os.O_WRONLY|os.O_RDWR) == 0:
 		return syscall.EINVAL
 	case f.fs.limit > 0 && f.fs.used+size-int64(len(f.node.data)) > f.fs.limit:
