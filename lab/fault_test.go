@@ -51,7 +51,7 @@ func TestFaultsThatKeepANodeFromJoining(t *testing.T) {
 		{"other links than the cluster", lab.Fault{}, "--link0 10.0.1.2", "An error occurred on the cluster node: corosync: link 1 exists in cluster config but wasn't specified for new node", "Cluster join aborted!"},
 		{"lock held", lab.Fault{Kind: "cfs-lock", Target: "pve1"}, links, "An error occurred on the cluster node: cfs-lock 'file-corosync_conf' error: got lock request timeout", "Cluster join aborted!"},
 		{"lie", lab.Fault{Kind: "lie", Target: "pve2", Match: "pvecm add", Value: "500 internal error"}, links, "", "500 internal error"},
-		{"killed", lab.Fault{Kind: "die", Target: "pve2", Phase: "join:connect"}, links, "", "Killed"},
+		{"killed", lab.Fault{Kind: "die", Target: "pve2", Phase: "join:connect"}, links, "", ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -62,7 +62,8 @@ func TestFaultsThatKeepANodeFromJoining(t *testing.T) {
 			}
 			out, errs, code := sh(t, l, "pve2", joinScript(t, l, test.links))
 			require.Contains(t, out, test.out)
-			require.Equal(t, test.err, strings.TrimSpace(errs))
+			// Whether a shell says "Killed" of a program that was depends on the shell.
+			require.Equal(t, test.err, strings.TrimSpace(strings.Replace(errs, "Killed", "", 1)))
 			if test.name != "killed" {
 				require.Equal(t, 0, code, "pvecm add says 0 whatever happens")
 			}

@@ -103,7 +103,7 @@ func FuzzParseConf(f *testing.F) {
 		}
 		again, err := cluster.ParseConf(conf.String())
 		if err != nil {
-			t.Skip("a name or value that cannot be written back")
+			return // a name with a brace or a colon in it cannot be written back
 		}
 		_, _, _, _ = again.Nodes(), again.Expected(), again.Token(), again.Verify()
 	})
