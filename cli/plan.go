@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"io"
+	"slices"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/internal/report"
@@ -85,14 +87,12 @@ func closing(s *session, err error) error {
 // plan makes the plan and tells problems of the runbook's expressions.
 func (s *session) plan(ctx context.Context) (*engine.Plan, error) {
 	plan, problems := s.engine.Plan(ctx, s.book)
-	if ctx.Err() != nil || plan == nil && len(problems) == 0 {
-		return nil, errInterrupted
+	cut := func(p *hcl.Diagnostic) bool { return p.Summary == "Interrupted" }
+	if ctx.Err() != nil || plan == nil && slices.ContainsFunc(problems, cut) {
+		return nil, exitWith(exitInterrupted) // the report has said so
 	}
 	if err := s.aside(func() error { return s.app.tell(problems) }); err != nil {
 		return nil, err
-	}
-	if plan == nil {
-		return nil, errInterrupted
 	}
 	return plan, nil
 }

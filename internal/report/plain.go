@@ -4,9 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/pxrun/pxrun/engine/event"
 )
+
+// longChange is how long a change must have taken for its end to get a line.
+const longChange = time.Second
 
 // plainSink writes one line for each thing that happens, with the task and the host in front: for CI logs and files,
 // where nothing can be drawn over and grep is the reader.
@@ -49,7 +53,7 @@ func (p *plainSink) lines(e event.Event, s *stepState) []string {
 	case event.ChangeStarted:
 		return []string{at + ": " + Clean(b.Change.Summary)}
 	case event.ChangeDone:
-		if b.Error == "" {
+		if b.Error == "" && (p.t.Level >= Verbose || b.Duration >= longChange) {
 			return []string{fmt.Sprintf("%s: done in %s", at, Duration(b.Duration))}
 		}
 		return nil // the host's end tells the error
@@ -89,8 +93,8 @@ func (p *plainSink) host(at string, b event.HostDone) []string {
 		}
 		return lines
 	}
-	if p.t.Level < Verbose && (b.Status == event.OK || b.Status == event.Skipped) {
-		return nil
+	if p.t.Level < Verbose && (b.Status == event.OK || b.Status == event.Changed || b.Status == event.Skipped) {
+		return nil // its changes have been told, and the task's end follows
 	}
 	return []string{fmt.Sprintf("%s: %s (%s)", at, statusWord(b.Status), Duration(b.Duration))}
 }

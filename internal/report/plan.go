@@ -47,9 +47,12 @@ func (v *planView) heading() {
 	v.line("%s\n", text)
 }
 
+// planHosts are all hosts of a plan, in the order of the task that has most of them.
 func planHosts(p *engine.Plan) []string {
 	var hosts []string
-	for _, t := range p.Tasks {
+	tasks := slices.Clone(p.Tasks)
+	slices.SortStableFunc(tasks, func(a, b engine.TaskPlan) int { return len(b.Hosts) - len(a.Hosts) })
+	for _, t := range tasks {
 		for _, h := range t.Hosts {
 			if h.Host != "" && !slices.Contains(hosts, h.Host) {
 				hosts = append(hosts, h.Host)

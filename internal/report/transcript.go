@@ -48,6 +48,9 @@ func (t transcript) lines(e event.Event, s *stepState) []string {
 	case event.UndoDone:
 		return t.undone(e, b)
 	case event.Interrupted:
+		if t.planning {
+			return t.remark(e, caution, "Interrupted while planning; nothing was changed.")
+		}
 		if b.Count == 1 {
 			return t.remark(e, caution, "Interrupted: finishing what is under way, then stopping. Interrupt again to stop now.")
 		}
