@@ -67,3 +67,20 @@ func TestJoinerIsRolledBackToItself(t *testing.T) {
 	require.True(t, v.Mounted && v.Writable)
 	require.Empty(t, v.Cluster, "its own database had not been removed yet")
 }
+
+func TestMemberIsSeparatedByLocalPmxcfs(t *testing.T) {
+	l := start(t, threeNodes())
+	create(t, l)
+	out, _, _ := sh(t, l, "pve2", joinScript(t, l, "--link0 10.0.1.2 --link1 10.0.2.2"))
+	require.Contains(t, out, "successfully added")
+	_, errs, code := sh(t, l, "pve2", "systemctl stop pve-cluster corosync && pmxcfs -l && rm /etc/pve/corosync.conf && rm -rf /etc/corosync/* && killall pmxcfs")
+	require.Equal(t, 0, code, errs)
+	eventually(t, l, "/etc/pve is unmounted", func() bool { v, _ := l.Node("pve2"); return !v.Mounted })
+	_, errs, code = sh(t, l, "pve2", "systemctl start pve-cluster && rm -f /var/lib/corosync/*")
+	require.Equal(t, 0, code, errs)
+	v, _ := l.Node("pve2")
+	require.True(t, v.Writable)
+	require.Empty(t, v.Cluster)
+	out, _, _ = sh(t, l, "pve2", "ls /etc/pve/nodes")
+	require.Contains(t, out, "pve1\n", "what it had of the cluster is still there")
+}

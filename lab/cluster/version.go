@@ -60,28 +60,3 @@ func (n *Node) haManager(ctx context.Context, p *machine.Proc) int {
 	}
 	return 0
 }
-
-// pmxcfsProgram is `pmxcfs -l`: the cluster file system by hand, writable without quorum.
-func (n *Node) pmxcfsProgram(ctx context.Context, p *machine.Proc) int {
-	local := false
-	for _, arg := range p.Args() {
-		switch arg {
-		case "-l", "--local":
-			local = true
-		case "-h", "--help":
-			p.Println("Usage:\n  pmxcfs [OPTION...]")
-			return 0
-		}
-	}
-	if n.mounted() {
-		fmt.Fprintln(p.Stderr, "[main] notice: unable to acquire pmxcfs lock - trying again\n[main] crit: unable to acquire pmxcfs lock: Resource temporarily unavailable")
-		return exitDie
-	}
-	if err := n.startPmxcfs(ctx, local); err != nil {
-		return die(p, exitDie, "%v", err)
-	}
-	if local {
-		fmt.Fprintln(p.Stderr, "[main] notice: forcing local mode (although corosync.conf exists)")
-	}
-	return 0
-}
