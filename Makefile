@@ -4,6 +4,7 @@ GO      ?= go
 VERSION ?=
 LDFLAGS := -s -w $(if $(VERSION),-X github.com/pxrun/pxrun/cli.Version=$(VERSION))
 FUZZTIME ?= 10s
+TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build test race lint fmt fuzz lab docs generate verify cover bench e2e demo clean
@@ -15,7 +16,7 @@ build: ## build the binary ./pxrun
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o pxrun .
 
 test: ## run all tests, with the race detector
-	$(GO) test -race -timeout 12m ./...
+	$(GO) test -race -timeout 12m $(TESTFLAGS) ./...
 
 race: test ## the same as test: the race detector is always on
 
@@ -60,7 +61,7 @@ bench: build ## measure pxrun against plain SSH clients on this machine
 	$(GO) run ./bench
 
 e2e: ## tests against real sshd and Debian in network namespaces; needs root
-	$(GO) test -race -count=1 -timeout 10m -tags e2e ./e2e/...
+	$(GO) test -race -count=1 -timeout 10m -tags e2e $(TESTFLAGS) ./e2e/...
 
 demo: build ## three fresh nodes become a cluster, in a simulated lab
 	@./examples/demo.sh
