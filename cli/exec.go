@@ -140,7 +140,7 @@ func (a *app) execAll(ctx context.Context, net *network, bus *event.Bus, hosts [
 			results[i].duration = a.Now().Sub(began)
 			done := event.HostDone{Status: results[i].status(), Duration: results[i].duration}
 			if results[i].err != nil {
-				done.Error = results[i].err.Error()
+				done.Error = transport.Explain(results[i].err)
 			} else if results[i].result.Exit != 0 {
 				done.Error = fmt.Sprintf("exit %d", results[i].result.Exit)
 			}
@@ -183,7 +183,7 @@ func (a *app) showExec(results []execResult) error {
 	var problems []report.Problem
 	for _, r := range results {
 		if r.err != nil {
-			problems = append(problems, report.Problem{Host: r.host, Text: a.secrets.Redact(r.err.Error())})
+			problems = append(problems, report.Problem{Host: r.host, Text: a.secrets.Redact(transport.Explain(r.err))})
 			continue
 		}
 		text := outcomeText(r.result)

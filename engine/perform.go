@@ -211,7 +211,7 @@ func (r *run) conclude(ctx context.Context, n *node, ended map[string]*outcome, 
 		if o.status != event.NotRun {
 			done := event.HostDone{Status: o.status, Changed: len(o.done), Duration: o.took}
 			if o.err != nil {
-				done.Error = o.err.Error()
+				done.Error = transport.Explain(o.err)
 			}
 			r.e.tell(ctx, n.task.Path, host, done)
 		}

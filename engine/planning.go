@@ -277,7 +277,7 @@ func (p *planner) collect(problems diag.List) {
 
 // setFailure writes an error of planning down for what it is.
 func setFailure(hp *HostPlan, err error) {
-	hp.Error = err.Error()
+	hp.Error = transport.Explain(err)
 	hp.Refused = refusals(err)
 	_, hp.Unreachable = errors.AsType[*transport.UnreachableError](err)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/transport"
 )
 
 // summary tells of every task and host what was and what was not done.
@@ -40,7 +41,7 @@ func (r *run) stepSummary(rec *record, tp TaskPlan, why error) event.StepSummary
 		case o != nil:
 			h.Status, h.Done, h.NotDone = o.status, summaries(o.done), summaries(o.notDone)
 			if o.err != nil {
-				h.Error = o.err.Error()
+				h.Error = transport.Explain(o.err)
 			}
 			if o.status == event.NotRun && len(h.NotDone) == 0 {
 				h.NotDone = announced(n, tp, host)

@@ -286,3 +286,19 @@ func TestMiddlewaresAreConnections(t *testing.T) {
 		return transport.Trace("local", func(transport.Traced) {})(transport.NewPrefetch(testkit.NewLocal(t)))
 	})
 }
+
+func TestExplainEndsWithWhatToDoNext(t *testing.T) {
+	away := &transport.UnreachableError{Host: "pve1", Phase: "host key", Cause: errors.New("not known"), Hint: "compare the fingerprint"}
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("exit 1"), "exit 1"},
+		{fmt.Errorf("look: %w", away), "look: pve1: host key: not known\ncompare the fingerprint"},
+		{&transport.UnreachableError{Host: "pve1", Phase: "connect", Cause: errors.New("refused")}, "pve1: connect: refused"},
+	} {
+		if got := transport.Explain(test.err); got != test.want {
+			t.Errorf("Explain(%v) = %q, want %q", test.err, got, test.want)
+		}
+	}
+}

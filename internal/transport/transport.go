@@ -5,6 +5,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -145,6 +146,14 @@ func (e *UnreachableError) Error() string { return e.Host + ": " + e.Phase + ": 
 
 // Unwrap gives the cause.
 func (e *UnreachableError) Unwrap() error { return e.Cause }
+
+// Explain is what people are told of an error: its text, and below it what to do next if somebody knows.
+func Explain(err error) string {
+	if e, ok := errors.AsType[*UnreachableError](err); ok && e.Hint != "" {
+		return err.Error() + "\n" + e.Hint
+	}
+	return err.Error()
+}
 
 // LostError is a connection that went away while a command ran: whether it finished is not known.
 type LostError struct {
