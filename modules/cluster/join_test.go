@@ -19,7 +19,9 @@ func TestJoinOneAfterTheOther(t *testing.T) {
 	changes := testkit.Converge(t, nodeJoin(), w.target(), ``)
 	require.Equal(t, []string{`join pve2 to cluster "lab"`, `join pve3 to cluster "lab"`}, testkit.Summaries(changes))
 	require.Equal(t, "pve2/join", changes[0].ID)
-	require.Equal(t, map[string]any{"cluster": "lab", "links": []string{"10.0.1.2"}, "votes": 1}, changes[0].After)
+	require.Equal(t, map[string]any{
+		"cluster": "lab", "links": []string{"10.0.1.2"}, "votes": 1, "replaces": "the node's own /etc/pve: its storages, users, firewall and jobs",
+	}, changes[0].After)
 	require.Equal(t, []string{
 		"pve2: cd / && exec \"$@\"\npvecm add 192.0.2.11 --link0 10.0.1.2 --use_ssh 1",
 		"pve3: cd / && exec \"$@\"\npvecm add 192.0.2.11 --link0 10.0.1.3 --use_ssh 1",

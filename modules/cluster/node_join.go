@@ -175,6 +175,9 @@ func (j *joining) describe(s joinStep) map[string]any {
 		}
 		shown["links"], shown["votes"] = links, w.Votes
 	}
+	if s.phase == pve.PhaseFresh {
+		shown["replaces"] = "the node's own /etc/pve: its storages, users, firewall and jobs"
+	}
 	if len(s.keys) > 0 {
 		shown["login_keys_let_in"] = keyNames(s.keys)
 	}
