@@ -64,7 +64,7 @@ func format(spec string, args []string) (out string, problems []string) {
 	f := formatter{args: args}
 	for {
 		before := f.used
-		if f.once(spec) || f.used >= len(args) || f.used == before {
+		if f.once(spec) || f.used >= len(args) || f.used == before || f.out.Len() > patternLimit {
 			return f.out.String(), f.problems
 		}
 	}
@@ -169,17 +169,18 @@ func (f *formatter) directive(spec string) (used int, stop bool) {
 func (f *formatter) size(spec string, i int) (string, int) {
 	if i < len(spec) && spec[i] == '*' {
 		arg, _ := f.next()
-		if _, err := strconv.Atoi(arg); err != nil {
-			arg = "0"
+		n, err := strconv.Atoi(arg)
+		if err != nil {
+			n = 0
 		}
-		return arg, i + 1
+		return strconv.Itoa(max(-9999, min(n, 9999))), i + 1
 	}
 	start := i
 	for i < len(spec) && spec[i] >= '0' && spec[i] <= '9' {
 		i++
 	}
-	if i-start > 6 {
-		return "999999", i
+	if i-start > 4 {
+		return "9999", i // wider than anything that is read
 	}
 	return spec[start:i], i
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pxrun/pxrun/lab/clock"
@@ -33,6 +34,7 @@ type Machine struct {
 	packages packages
 	journal  journal
 	locks    locks
+	forks    atomic.Int64
 	wg       sync.WaitGroup
 
 	mu         sync.Mutex

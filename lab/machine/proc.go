@@ -219,9 +219,6 @@ func (p *Proc) ReadInput(path string) ([]byte, error) {
 	return readAll(f)
 }
 
-// memoryLimit is how much a simulated program may hold in memory: /dev/zero has no end, the computer's memory has.
-const memoryLimit = 256 << 20
-
 // readAll is io.ReadAll within the limit.
 func readAll(r io.Reader) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(r, memoryLimit))

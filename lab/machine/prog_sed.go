@@ -500,7 +500,7 @@ func (s *sed) cycle() bool {
 
 func (s *sed) execute() (show, again bool) {
 	for i, steps := 0, 0; i < len(s.commands); i++ {
-		if steps++; steps > 100000 {
+		if steps++; steps > 100000 || len(s.pattern)+len(s.hold) > patternLimit {
 			return true, false // a loop without end
 		}
 		c := s.commands[i]

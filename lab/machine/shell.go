@@ -229,69 +229,38 @@ func (s *shell) main(script io.Reader) int {
 func (s *shell) source(script io.Reader) {
 	in := &scriptReader{shell: s, from: script}
 	parser := syntax.NewParser(syntax.Variant(s.lang))
-	for stmts, err := range parser.InteractiveSeq(in) {
-		if err != nil {
-			if !s.gone() {
-				s.syntaxError(err, in.ended)
-			}
-			return
+	over := false // the parser may call once more after it was told to stop
+	parser.InteractiveSeq(in)(func(stmts []*syntax.Stmt, err error) bool {
+		if over {
+			return false
 		}
-		if parser.Incomplete() {
-			if s.interact {
-				s.prompt("PS2", "> ")
-			}
-			continue
-		}
-		s.runList(stmts)
-		if s.unwinding() {
-			return
-		}
-		if s.interact {
-			s.prompt("PS1", "# ")
-		}
-	}
+		over = !s.parsed(parser, in, stmts, err)
+		return !over
+	})
 }
 
-// scriptReader hands the parser one line at a time.
-type scriptReader struct {
-	shell *shell
-	from  io.Reader
-	last  byte // read
-	ended bool
-}
-
-func (r *scriptReader) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	from := r.from
-	if from == nil {
-		f := r.shell.files.get(0)
-		if f == nil || f.r == nil {
-			return r.finish(p)
-		}
-		from = f.r
-	}
-	n, err := readLine(r.shell.ctx, from, p)
-	if n > 0 {
-		r.last = p[n-1]
-		return n, nil
-	}
+// parsed handles what the parser has found; false ends the script.
+func (s *shell) parsed(parser *syntax.Parser, in *scriptReader, stmts []*syntax.Stmt, err error) bool {
 	if err != nil {
-		return r.finish(p) // a script whose source breaks off is at its end
+		if !s.gone() {
+			s.syntaxError(err, in.ended)
+		}
+		return false
 	}
-	return 0, nil
-}
-
-// finish ends the script, with the newline that its last line may lack: without it the parser would not hand it out.
-func (r *scriptReader) finish(p []byte) (int, error) {
-	if !r.ended && r.last != 0 && r.last != '\n' {
-		r.ended, r.last = true, '\n'
-		p[0] = '\n'
-		return 1, nil
+	if parser.Incomplete() {
+		if s.interact {
+			s.prompt("PS2", "> ")
+		}
+		return true
 	}
-	r.ended = true
-	return 0, io.EOF
+	s.runList(stmts)
+	if s.unwinding() {
+		return false
+	}
+	if s.interact {
+		s.prompt("PS1", "# ")
+	}
+	return true
 }
 
 // syntaxError prints what dash says and makes the shell exit with status 2.

@@ -31,10 +31,17 @@ func (e expansionError) Error() string { return e.text }
 
 // fields expands words to arguments. ok is false after a failed expansion, which was reported and ends the shell.
 func (s *shell) fields(words []*syntax.Word) (fields []string, ok bool) {
-	if simple, ok := literalFields(words); ok {
-		return simple, true
+	fields, simple := literalFields(words)
+	var err error
+	if !simple {
+		fields, err = expand.Fields(&s.cfg, s.withoutBraces(words)...)
 	}
-	fields, err := expand.Fields(&s.cfg, s.withoutBraces(words)...)
+	for i := range fields {
+		fields[i] = plainBytes(fields[i])
+	}
+	if err == nil && tooMany(fields) {
+		err = expansionError{"Argument list too long"}
+	}
 	return fields, s.expanded(err)
 }
 
@@ -111,7 +118,7 @@ func (s *shell) literal(w *syntax.Word) (string, bool) {
 		return "", true
 	}
 	text, err := expand.Literal(&s.cfg, w)
-	return text, s.expanded(err)
+	return plainBytes(text), s.expanded(err)
 }
 
 // document expands a here-document's body.
@@ -124,14 +131,14 @@ func (s *shell) document(r *syntax.Redirect) (string, bool) {
 		if r.Op == syntax.DashHdoc {
 			text = stripTabs(text)
 		}
-		return text, true
+		return plainBytes(text), true
 	}
 	word := r.Hdoc
 	if r.Op == syntax.DashHdoc {
 		word = wordWithoutTabs(word)
 	}
 	text, err := expand.Document(&s.cfg, word)
-	return text, s.expanded(err)
+	return plainBytes(text), s.expanded(err)
 }
 
 func quotedDelimiter(w *syntax.Word) bool {
@@ -183,7 +190,7 @@ func wordWithoutTabs(w *syntax.Word) *syntax.Word {
 // pattern expands a word of a case item.
 func (s *shell) pattern(w *syntax.Word) (string, bool) {
 	text, err := expand.Pattern(&s.cfg, w)
-	return text, s.expanded(err)
+	return plainBytes(text), s.expanded(err)
 }
 
 // arithmetic evaluates an expression.
@@ -362,6 +369,11 @@ func (s *shell) assign(name, value string) bool {
 	v := s.vars[name]
 	if v.readonly {
 		return false
+	}
+	if len(value) > variableLimit {
+		s.complain("Out of space")
+		s.status, s.exiting = 2, true
+		return true
 	}
 	v.value, v.set = value, true
 	if s.opts.allexport {

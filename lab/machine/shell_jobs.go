@@ -27,6 +27,10 @@ type shellJob struct {
 // startJob runs a statement in the background. It outlives the session, as a process does that has no terminal to hang
 // up; signals and the loss of power end it.
 func (s *shell) startJob(st *syntax.Stmt) {
+	if !s.m.fork() {
+		s.cannotFork()
+		return
+	}
 	sub := s.subshell()
 	if !s.interact {
 		sub.files.set(0, textFile(""))
@@ -44,6 +48,7 @@ func (s *shell) startJob(st *syntax.Stmt) {
 	foreground := *st
 	foreground.Background = false
 	s.m.wg.Go(func() {
+		defer s.m.unfork()
 		sub.run([]*syntax.Stmt{&foreground})
 		sub.files.release()
 		job.status = s.m.end(ctx, entry, sub.status)
@@ -51,6 +56,11 @@ func (s *shell) startJob(st *syntax.Stmt) {
 		close(job.done)
 	})
 	s.status = 0
+}
+
+func (s *shell) cannotFork() {
+	s.complain("Cannot fork")
+	s.status, s.exiting = 2, true
 }
 
 func jobText(st *syntax.Stmt) string {

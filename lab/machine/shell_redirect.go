@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -206,6 +207,9 @@ func (c *capture) file() *openFile {
 func (c *capture) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.buf)+len(p) > captureLimit {
+		return 0, syscall.ENOMEM
+	}
 	c.buf = append(c.buf, p...)
 	return len(p), nil
 }

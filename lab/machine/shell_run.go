@@ -196,6 +196,15 @@ func (s *shell) pipeline(b *syntax.BinaryCmd) {
 		}
 		b = next
 	}
+	for i := range len(parts) - 1 {
+		if !s.m.fork() {
+			for range i {
+				s.m.unfork()
+			}
+			s.cannotFork()
+			return
+		}
+	}
 	statuses := make([]int, len(parts))
 	shells := make([]*shell, len(parts))
 	for i := range parts {
@@ -223,6 +232,7 @@ func (s *shell) pipeline(b *syntax.BinaryCmd) {
 	}
 	for i := range last {
 		s.m.wg.Go(func() {
+			defer s.m.unfork()
 			one(i)
 			done <- struct{}{}
 		})
