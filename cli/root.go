@@ -11,6 +11,7 @@ import (
 
 	"github.com/pxrun/pxrun/internal/report"
 	"github.com/pxrun/pxrun/internal/secret"
+	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/spf13/cobra"
 )
 
@@ -164,7 +165,7 @@ func (a *app) fail(cmd *cobra.Command, err error) {
 	if errors.As(err, &diagnostics) {
 		return // told by whoever read the files
 	}
-	text := a.secrets.Redact(err.Error())
+	text := a.secrets.Redact(transport.Explain(err))
 	if a.global.json {
 		_ = report.WriteObject(a.Out, map[string]any{"type": "error", "command": cmd.Name(), "exit": exitCode(err), "error": text})
 		return

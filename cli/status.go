@@ -2,8 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
+	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/report"
 	"github.com/pxrun/pxrun/inventory"
@@ -62,27 +65,44 @@ func runStatus(ctx context.Context, a *app, o statusOptions) (err error) {
 		return context.Cause(ctx)
 	}
 	r := pve.Status(states, pve.WantedCluster(cluster, doc.Site))
-	if err := a.showStatus(r); err != nil {
+	left, err := a.leftOn(cluster.Nodes)
+	if err != nil {
+		return err
+	}
+	if err := a.showStatus(r, left); err != nil {
 		return err
 	}
 	return exitWith(statusCode(states, r))
 }
 
-func (a *app) showStatus(r pve.Report) error {
+// leftOn are the temporary changes that runs of this controller have left on hosts.
+func (a *app) leftOn(hosts []string) ([]event.Pending, error) {
+	store, err := a.store()
+	if err != nil {
+		return nil, err
+	}
+	pending, err := store.Pending()
+	return slices.DeleteFunc(pending, func(p event.Pending) bool { return !slices.Contains(hosts, p.Undo.Host) }), err
+}
+
+func (a *app) showStatus(r pve.Report, left []event.Pending) error {
 	out := a.secrets.Writer(a.Out)
-	var err error
 	if a.global.json {
-		err = report.WriteObject(out, struct {
+		err := report.WriteObject(out, struct {
 			Type string `json:"type"`
 			pve.Report
-		}{"status", r})
-	} else {
-		err = report.Status(out, r, a.look())
+			Left []event.Pending `json:"left,omitempty"`
+		}{"status", r, left})
+		return errors.Join(err, out.Close())
 	}
-	if err != nil {
-		return err
+	err := report.Status(out, r, a.look())
+	for i, p := range left {
+		if i == 0 {
+			_, _ = fmt.Fprintln(out, "\nLeft in place by runs that ended before their time; pxrun release takes it back:")
+		}
+		_, _ = fmt.Fprintf(out, "  %s  %s (run %s)\n", p.Undo.Host, p.Undo.Summary, p.Run)
 	}
-	return out.Close()
+	return errors.Join(err, out.Close())
 }
 
 func statusCode(states []pve.NodeState, r pve.Report) int {
