@@ -16,7 +16,7 @@ import (
 
 // Request is one question to a running lab over its control socket: a JSON object on a line.
 type Request struct {
-	// Op is status, fault-add, fault-list, fault-clear or down.
+	// Op is status, fault-add, fault-list, fault-clear, writes, writes-reset or down.
 	Op    string `json:"op"`
 	Fault Fault  `json:"fault"`
 }
@@ -27,6 +27,7 @@ type Response struct {
 	ID     int     `json:"id,omitempty"`
 	Faults []Fault `json:"faults,omitempty"`
 	Status *Status `json:"status,omitempty"`
+	Writes []Write `json:"writes,omitempty"`
 }
 
 // Status is how a lab stands.
@@ -137,6 +138,11 @@ func (l *Lab) handle(r Request) Response {
 			return Response{Error: err.Error()}
 		}
 		return Response{}
+	case "writes":
+		return Response{Writes: l.Writes()}
+	case "writes-reset":
+		l.ResetWrites()
+		return Response{}
 	case "down":
 		return Response{}
 	}
@@ -194,6 +200,15 @@ func (a Access) Faults(ctx context.Context) ([]Fault, error) {
 func (a Access) ClearFault(ctx context.Context, id int) error {
 	_, err := a.Ask(ctx, Request{Op: "fault-clear", Fault: Fault{ID: id}})
 	return err
+}
+
+// Writes returns the changes that programs have made to files in a running lab. With reset it forgets them.
+func (a Access) Writes(ctx context.Context, reset bool) ([]Write, error) {
+	r, err := a.Ask(ctx, Request{Op: "writes"})
+	if err == nil && reset {
+		_, err = a.Ask(ctx, Request{Op: "writes-reset"})
+	}
+	return r.Writes, err
 }
 
 // Down ends a running lab.
