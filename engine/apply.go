@@ -97,7 +97,7 @@ func (r *run) perform(ctx context.Context, p *Plan) error {
 	}
 	if p.Empty() {
 		r.nothing(p)
-		return nil
+		return r.yield(ctx, work)
 	}
 	if r.e.early.Load() {
 		r.count()
@@ -114,6 +114,23 @@ func (r *run) perform(ctx context.Context, p *Plan) error {
 		r.undoWhatIsSafe(work)
 	}
 	return r.blocked()
+}
+
+// yield gives back the lease that a killed process of this run may have left, for nobody else will before it runs out.
+func (r *run) yield(ctx, work context.Context) error {
+	if r.e.cfg.Past == nil {
+		return nil
+	}
+	var beside conc.WaitGroup
+	defer beside.Wait()
+	release, err := r.hold(ctx, work, &beside)
+	if _, others := errors.AsType[*LockedError](err); others {
+		return nil // then it is not this run's any more
+	}
+	if err == nil {
+		release()
+	}
+	return err
 }
 
 // hold takes the lease and keeps it, beside the work, until release is called.

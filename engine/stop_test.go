@@ -129,10 +129,9 @@ func TestInterruptWhilePlanning(t *testing.T) {
 
 // locker is a lease as a test wants it.
 type locker struct {
-	w       *world
-	refuse  error
-	lostAt  time.Duration
-	release int
+	w      *world
+	refuse error
+	lostAt time.Duration
 }
 
 func (l *locker) Acquire(ctx context.Context, o engine.Owner, _ *inventory.Cluster, hosts []inventory.Host, c engine.Connect) (engine.Lease, error) {
@@ -237,6 +236,21 @@ func TestResumeReadsUnknownOutcomesAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []event.Warning{{Text: "outcome was unknown when the run ended, so it is read again from the host: set x to 1"}}, bodies[event.Warning](g.rec))
 	require.Empty(t, w.notes())
+}
+
+func TestResumeWithNothingLeftGivesTheLeaseBack(t *testing.T) {
+	w := newWorld("a")
+	w.machines["a"].put("x", "1")
+	l := &locker{w: w}
+	_, err := w.engine(t, func(c *engine.Config) { c.Command, c.Past, c.Locker = "resume", &event.History{}, l }).
+		apply(t, w.runbook(task("one", kv{Key: "x", Value: "1"})))
+	require.NoError(t, err)
+	require.Equal(t, []string{"lock 1 hosts for 01RUN", "unlock"}, w.notes(), "the killed process of this run may still hold it")
+
+	w.log, l.refuse = nil, &engine.LockedError{Host: "a", Owner: engine.Owner{Run: "01OTHER"}}
+	_, err = w.engine(t, func(c *engine.Config) { c.Command, c.Past, c.Locker = "resume", &event.History{}, l }).
+		apply(t, w.runbook(task("one", kv{Key: "x", Value: "1"})))
+	require.NoError(t, err, "another run's lease is none of ours")
 }
 
 func TestResumeWaitsForAHostInTheMiddleOfAChange(t *testing.T) {

@@ -36,8 +36,9 @@ type HostSpec struct {
 	Packages []string `json:"packages,omitempty"`
 	// Users may log in with the lab's key besides root.
 	Users []UserSpec `json:"users,omitempty"`
-	// RootPassword is root's password; "" is one that nobody knows.
-	RootPassword string        `json:"root_password,omitempty"`
+	// RootPassword is root's password; "" is one that nobody knows. Passwords are never written down: they are those of
+	// the site that is rehearsed.
+	RootPassword string        `json:"-"`
 	MemoryMiB    int           `json:"memory_mib,omitempty"`
 	CPUs         int           `json:"cpus,omitempty"`
 	RTT          time.Duration `json:"rtt,omitempty"`
@@ -51,7 +52,7 @@ type HostSpec struct {
 // UserSpec is an account besides root.
 type UserSpec struct {
 	Name     string `json:"name"`
-	Password string `json:"password,omitempty"`
+	Password string `json:"-"`
 	// Sudo is "none" (or ""), "password" or "nopasswd".
 	Sudo string `json:"sudo,omitempty"`
 }
