@@ -173,7 +173,7 @@ func (m *Mem) Open(path string, flag int, mode fs.FileMode) (File, error) {
 	n, err := m.find(path)
 	switch {
 	case err == syscall.ENOENT && flag&os.O_CREATE != 0:
-		n, err = m.add(path, &memNode{mode: mode.Perm()})
+		n, err = m.create(path, &memNode{mode: mode.Perm()})
 	case err == nil && flag&os.O_CREATE != 0 && flag&os.O_EXCL != 0:
 		err = syscall.EEXIST
 	case err == nil && writes && n.children != nil:
@@ -202,13 +202,18 @@ func (m *Mem) Open(path string, flag int, mode fs.FileMode) (File, error) {
 	return &memFile{fs: m, node: n, name: base(path), flag: flag}, nil
 }
 
-// add puts a new node into its folder. The lock is held.
+// create adds a new node, for which a full disk has no room. The lock is held.
+func (m *Mem) create(path string, n *memNode) (*memNode, error) {
+	if !m.ro && m.limit > 0 && m.used >= m.limit {
+		return nil, syscall.ENOSPC
+	}
+	return m.add(path, n)
+}
+
+// add puts a node into its folder. The lock is held.
 func (m *Mem) add(path string, n *memNode) (*memNode, error) {
 	if m.ro {
 		return nil, syscall.EROFS
-	}
-	if m.limit > 0 && m.used >= m.limit {
-		return nil, syscall.ENOSPC
 	}
 	dir, err := m.find(parent(path))
 	if err != nil {
@@ -230,7 +235,7 @@ func (m *Mem) add(path string, n *memNode) (*memNode, error) {
 func (m *Mem) Mkdir(path string, mode fs.FileMode) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, err := m.add(path, &memNode{mode: fs.ModeDir | mode&(fs.ModePerm|fs.ModeSticky|fs.ModeSetgid|fs.ModeSetuid), children: map[string]*memNode{}})
+	_, err := m.create(path, &memNode{mode: fs.ModeDir | mode&(fs.ModePerm|fs.ModeSticky|fs.ModeSetgid|fs.ModeSetuid), children: map[string]*memNode{}})
 	return err
 }
 
@@ -238,7 +243,7 @@ func (m *Mem) Mkdir(path string, mode fs.FileMode) error {
 func (m *Mem) Symlink(target, path string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, err := m.add(path, &memNode{mode: fs.ModeSymlink | 0o777, target: target})
+	_, err := m.create(path, &memNode{mode: fs.ModeSymlink | 0o777, target: target})
 	return err
 }
 
