@@ -13,7 +13,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the binary ./pxrun
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o pxrun .
+	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o pxrun .
 
 test: ## run all tests, with the race detector
 	$(GO) test -race -timeout 12m $(TESTFLAGS) ./...

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"charm.land/lipgloss/v2"
 	udiff "github.com/aymanbagabas/go-udiff"
+	"github.com/charmbracelet/x/ansi"
 	"github.com/pxrun/pxrun/engine/module"
 )
 
@@ -61,7 +63,8 @@ func compact(v any) string {
 }
 
 // detail shows what is different: a diff of texts, old → new of single values, one line for each key of an object.
-func (l Look) detail(c module.Change) []string {
+// Long values are wrapped to the room.
+func (l Look) detail(c module.Change, room int) []string {
 	before, after := jsonValue(c.Before), jsonValue(c.After)
 	if before == nil && after == nil {
 		return nil
@@ -74,9 +77,9 @@ func (l Look) detail(c module.Change) []string {
 	oldKeys, oldIsObject := before.(map[string]any)
 	newKeys, newIsObject := after.(map[string]any)
 	if (oldIsObject || before == nil) && (newIsObject || after == nil) {
-		return l.objectDiff(oldKeys, newKeys)
+		return l.objectDiff(oldKeys, newKeys, room)
 	}
-	return []string{l.arrow(before, after)}
+	return hang(l.arrow(before, after), room, 2)
 }
 
 // jsonValue brings structs and typed maps into the few shapes that detail shows.
@@ -122,7 +125,7 @@ func (l Look) diffLine(line string) string {
 	}
 }
 
-func (l Look) objectDiff(before, after map[string]any) []string {
+func (l Look) objectDiff(before, after map[string]any, room int) []string {
 	keys := slices.Collect(maps.Keys(after))
 	for key := range before {
 		if _, both := after[key]; !both {
@@ -149,7 +152,7 @@ func (l Look) objectDiff(before, after map[string]any) []string {
 			}
 			continue
 		}
-		lines = append(lines, pad(Clean(key)+":", width+1)+" "+l.arrow(was, is))
+		lines = append(lines, hang(pad(Clean(key)+":", width+1)+" "+l.arrow(was, is), room, width+2)...)
 	}
 	return lines
 }
@@ -188,4 +191,21 @@ func show(v any) string {
 		return "[" + strings.Join(words, ", ") + "]"
 	}
 	return Clean(compact(v))
+}
+
+// hang wraps a styled line to the room; what follows is indented.
+func hang(line string, room, indent int) []string {
+	if room-indent < 20 || lipgloss.Width(line) <= room {
+		return []string{line}
+	}
+	lines := strings.Split(ansi.Wordwrap(line, room, ""), "\n")
+	if len(lines) == 1 {
+		return lines
+	}
+	wrapped := lines[:1]
+	rest := ansi.Wordwrap(strings.Join(lines[1:], " "), room-indent, "")
+	for next := range strings.SplitSeq(rest, "\n") {
+		wrapped = append(wrapped, strings.Repeat(" ", indent)+next)
+	}
+	return wrapped
 }

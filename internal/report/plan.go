@@ -162,7 +162,7 @@ func (v *planView) changes(changes []module.Change) {
 				v.line("%s%s", indent, v.paint(caution, line))
 			}
 		}
-		for _, detail := range v.detail(g.Change) {
+		for _, detail := range v.detail(g.Change, room) {
 			v.line("%s%s", indent, detail)
 		}
 	}
@@ -205,7 +205,14 @@ func (v *planView) deferred(t engine.TaskPlan) {
 		byReason[h.Deferred] = append(byReason[h.Deferred], h.Host)
 	}
 	for _, reason := range reasons {
-		v.line("    %s %s  %s", v.paint(caution, "?"), hostList(byReason[reason], 3), deferredText(reason))
+		hosts := hostList(byReason[reason], 3)
+		for i, line := range wrap(deferredText(reason), v.Width-len(hosts)-8) {
+			if i == 0 {
+				v.line("    %s %s  %s", v.paint(caution, "?"), hosts, line)
+				continue
+			}
+			v.line("%s%s", strings.Repeat(" ", len(hosts)+8), line)
+		}
 	}
 }
 

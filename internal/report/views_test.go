@@ -24,7 +24,7 @@ func examplePlan() *engine.Plan {
 		{Step: "site/time", Module: "package", Hosts: []engine.HostPlan{install("pve1"), install("pve2"), install("pve3")}},
 		{Step: "site/form", Module: "cluster_create", Hosts: []engine.HostPlan{{Host: "pve1", Changes: []module.Change{{
 			ID: "pve1/create", Host: "pve1", Summary: "create cluster lab", Action: module.Create,
-			After: map[string]any{"link0": "10.0.1.1", "link1": "10.0.2.1", "votes": 1},
+			After: map[string]any{"link0": "10.0.1.1", "link1": "10.0.2.1", "votes": 1, "replaces": "the node's own /etc/pve: its storages, users, firewall and jobs, all of which are lost"},
 		}}}}},
 		{Step: "site/members", Module: "node_join", Hosts: []engine.HostPlan{{Host: "pve1", Changes: []module.Change{
 			{ID: "pve2/join", Host: "pve2", Summary: "join pve2 to cluster lab", Action: module.Create, Predicted: "known after form has made the cluster"},
