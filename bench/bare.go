@@ -31,14 +31,15 @@ func bare(ctx context.Context, f *farm, w workload, form string) error {
 		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: check, HostKeyAlgorithms: []string{ssh.KeyAlgoED25519},
 	}
 	p := pool.New().WithContext(ctx)
-	for _, port := range f.Ports[:w.hosts] {
+	steps := w.steps(f)
+	for _, address := range f.Addresses[:w.hosts] {
 		p.Go(func(context.Context) error {
-			client, err := ssh.Dial("tcp", fmt.Sprintf("%s:%d", f.Address, port), cfg)
+			client, err := ssh.Dial("tcp", fmt.Sprintf("%s:%d", address, f.Port), cfg)
 			if err != nil {
 				return err
 			}
 			defer client.Close()
-			return forms[form](client, w.steps)
+			return forms[form](client, steps)
 		})
 	}
 	return p.Wait()

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,25 +20,25 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// farm is a number of OpenSSH servers on loopback, each with a port and a host key of its own.
+// farm is a number of OpenSSH servers, each with an address and a host key of its own.
 type farm struct {
-	Dir        string `json:"dir"`
-	Identity   string `json:"identity"`
-	KnownHosts string `json:"known_hosts"`
-	Address    string `json:"address"`
-	Ports      []int  `json:"ports"`
-	Program    string `json:"program"` // pxrun; empty if there is none
-	servers    []*exec.Cmd
-	prefix     []string // stands before the servers' command line: a network namespace
+	Dir        string   `json:"dir"`
+	Identity   string   `json:"identity"`
+	KnownHosts string   `json:"known_hosts"`
+	Addresses  []string `json:"addresses"`
+	Port       int      `json:"port"`
+
+	prefix  []string // stands before the servers' command line: a network namespace
+	servers []*exec.Cmd
 }
 
-// specFile is where workers find the farm.
-func (f *farm) specFile() string { return filepath.Join(f.Dir, "farm.json") }
+// The servers' port. It is above 1024 and not sshd's own, so that nothing else is met by mistake.
+const port = 22022
 
-// newFarm starts n servers.
-func newFarm(ctx context.Context, dir, address string, n int, prefix []string) (*farm, error) {
+// newFarm starts n servers on the addresses from first on.
+func newFarm(ctx context.Context, dir string, first netip.Addr, n int, prefix []string) (*farm, error) {
 	f := &farm{
-		Dir: dir, Identity: filepath.Join(dir, "id_ed25519"), KnownHosts: filepath.Join(dir, "known_hosts"), Address: address, prefix: prefix,
+		Dir: dir, Identity: filepath.Join(dir, "id_ed25519"), KnownHosts: filepath.Join(dir, "known_hosts"), Port: port, prefix: prefix,
 	}
 	public, err := writeKey(f.Identity)
 	if err != nil {
@@ -50,39 +51,48 @@ func newFarm(ctx context.Context, dir, address string, n int, prefix []string) (
 		return nil, err
 	}
 	var known strings.Builder
-	for i := range n {
-		port := 20000 + i
-		key := filepath.Join(dir, fmt.Sprintf("host_%d", port))
+	for address := first; len(f.Addresses) < n; address = address.Next() {
+		key := filepath.Join(dir, "host_"+address.String())
 		host, err := writeKey(key)
 		if err != nil {
 			return nil, err
 		}
 		fmt.Fprintf(&known, "[%s]:%d %s", address, port, ssh.MarshalAuthorizedKey(host))
-		f.Ports = append(f.Ports, port)
-		if err := f.start(ctx, port, key); err != nil {
+		f.Addresses = append(f.Addresses, address.String())
+		if err := f.start(ctx, address.String(), key); err != nil {
 			f.stop()
 			return nil, err
 		}
 	}
-	if err := os.WriteFile(f.KnownHosts, []byte(known.String()), 0o600); err != nil {
+	if err := f.describe(known.String()); err != nil {
+		f.stop()
 		return nil, err
 	}
 	return f, nil
 }
 
-func (f *farm) start(ctx context.Context, port int, key string) error {
-	config := filepath.Join(f.Dir, fmt.Sprintf("sshd_%d", port))
-	text := fmt.Sprintf(`Port %d
-ListenAddress %s
-HostKey %s
-AuthorizedKeysFile %s
-PidFile none
-UsePAM no
-StrictModes no
-PermitRootLogin yes
-PasswordAuthentication no
-LogLevel ERROR
-`, port, f.Address, key, filepath.Join(f.Dir, "authorized_keys"))
+// describe writes what clients need: the known hosts, OpenSSH's configuration, and the farm itself for workers.
+func (f *farm) describe(known string) error {
+	config := fmt.Sprintf("Host *\n User root\n Port %d\n IdentityFile %s\n IdentitiesOnly yes\n UserKnownHostsFile %s\n StrictHostKeyChecking yes\n LogLevel ERROR\n",
+		f.Port, f.Identity, f.KnownHosts)
+	data, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(f.KnownHosts, []byte(known), 0o600),
+		os.WriteFile(f.path("ssh_config"), []byte(config), 0o600),
+		os.WriteFile(f.path("farm.json"), data, 0o600),
+	)
+}
+
+// path is a file of the farm.
+func (f *farm) path(name string) string { return filepath.Join(f.Dir, name) }
+
+func (f *farm) start(ctx context.Context, address, key string) error {
+	config := f.path("sshd_" + address)
+	text := fmt.Sprintf("Port %d\nListenAddress %s\nHostKey %s\nAuthorizedKeysFile %s\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nLogLevel ERROR\n",
+		f.Port, address, key, f.path("authorized_keys"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -98,11 +108,13 @@ LogLevel ERROR
 
 // ready waits until every server answers.
 func (f *farm) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	p := pool.New().WithContext(ctx).WithCancelOnError()
-	for _, port := range f.Ports {
+	for _, address := range f.Addresses {
 		p.Go(func(ctx context.Context) error {
 			for {
-				c, err := (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("%s:%d", f.Address, port))
+				c, err := (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("%s:%d", address, f.Port))
 				if err == nil {
 					return c.Close()
 				}
@@ -115,15 +127,6 @@ func (f *farm) ready(ctx context.Context) error {
 		})
 	}
 	return p.Wait()
-}
-
-// save writes the farm's description for workers.
-func (f *farm) save() error {
-	data, err := json.Marshal(f)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(f.specFile(), data, 0o600)
 }
 
 func (f *farm) stop() {
@@ -149,8 +152,5 @@ func writeKey(path string) (ssh.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-		return nil, err
-	}
-	return key, os.WriteFile(path+".pub", ssh.MarshalAuthorizedKey(key), 0o644) //nolint:gosec // a public key
+	return key, os.WriteFile(path, pem.EncodeToMemory(block), 0o600)
 }

@@ -1,43 +1,44 @@
 // Command bench compares pxrun with a client that does nothing but the work, and with other tools that are installed.
 // It starts its own OpenSSH servers on loopback, so that nothing but this machine is measured, and prints medians and
 // ratios. Only ratios within one run mean much: servers and clients share the processors.
+//
+// The bare client does the same work in three forms: a session for each step, one shell that gets step after step, and
+// everything as one command. "transport" is pxrun's connection without its language and engine.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
-	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime/pprof"
-	"slices"
 	"strings"
-	"time"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	var err error
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
-		exit(worker(ctx, os.Args[2:]))
+		err = worker(ctx, os.Args[2:])
+	} else {
+		err = compare(ctx, os.Args[1:])
 	}
-	exit(compare(ctx))
-}
-
-func exit(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-	os.Exit(0)
 }
 
-// worker does one piece of work in a process of its own, whose time and memory the parent measures.
-func worker(ctx context.Context, args []string) error {
+// worker does one workload in a process of its own, whose time and memory the parent measures.
+func worker(ctx context.Context, args []string) (err error) {
 	if len(args) != 3 {
-		return fmt.Errorf("worker needs a farm, a way and a workload")
+		return errors.New("worker needs a farm, a way and a workload")
 	}
 	data, err := os.ReadFile(args[0])
 	if err != nil {
@@ -52,7 +53,7 @@ func worker(ctx context.Context, args []string) error {
 		return err
 	}
 	if profile := os.Getenv("BENCH_PROFILE"); profile != "" {
-		out, err := os.Create(profile + "." + args[1])
+		out, err := os.Create(profile + "." + strings.ReplaceAll(args[1], " ", "_")) //nolint:gosec // the caller's own file
 		if err != nil {
 			return err
 		}
@@ -65,51 +66,72 @@ func worker(ctx context.Context, args []string) error {
 	if form, ok := strings.CutPrefix(args[1], "bare "); ok {
 		return bare(ctx, &f, w, form)
 	}
+	if args[1] == "OpenSSH mux" {
+		return mux(ctx, &f, w)
+	}
 	return overTransport(ctx, &f, w)
 }
 
-// measure is one run.
-type measure struct {
-	wall, cpu time.Duration
-	memory    int64 // KiB
+// options are the command line.
+type options struct {
+	program string
+	rounds  int
+	most    int
+	peers   bool
+	rtt     string
 }
 
-func run(ctx context.Context, argv []string) (measure, error) {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the benchmark's own command line
-	out := &strings.Builder{}
-	cmd.Stdout, cmd.Stderr = out, out
-	began := time.Now()
-	err := cmd.Run()
-	m := measure{wall: time.Since(began)}
-	if err != nil {
-		return m, fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, lastLine(out.String()))
+func compare(ctx context.Context, args []string) error {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&o.program, "pxrun", "./pxrun", "the built program; without it only the transport is measured")
+	flags.IntVar(&o.rounds, "rounds", 5, "how often each client does each workload")
+	flags.IntVar(&o.most, "hosts", 100, "leave out rows with more hosts")
+	flags.BoolVar(&o.peers, "peers", true, "measure other tools that are installed")
+	flags.StringVar(&o.rtt, "rtt", "10ms", "round trip of the row at a distance, which needs root")
+	if err := flags.Parse(args); err != nil {
+		return err
 	}
-	m.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	m.memory = maxRSS(cmd.ProcessState)
-	return m, nil
-}
-
-func lastLine(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return lines[len(lines)-1]
-}
-
-func median[T int64 | time.Duration](list []T) T {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	return list[len(list)/2]
-}
-
-func compare(ctx context.Context) error {
-	hosts := flag.Int("hosts", 32, "hosts")
-	rounds := flag.Int("rounds", 7, "rounds")
-	flag.Parse()
+	if !has(o.program) {
+		fmt.Fprintf(os.Stderr, "bench: %s is not there: make build\n", o.program)
+		o.program = ""
+	}
+	var err error
+	if o.program != "" {
+		if o.program, err = filepath.Abs(o.program); err != nil {
+			return err
+		}
+	}
 	dir, err := os.MkdirTemp("", "pxrun-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	f, err := newFarm(ctx, dir, "127.0.0.1", *hosts, nil)
+	r := &report{out: os.Stdout, options: o}
+	r.header()
+	if err := near(ctx, o, filepath.Join(dir, "near"), r); err != nil {
+		return err
+	}
+	if err := far(ctx, o, filepath.Join(dir, "far"), r); err != nil {
+		return err
+	}
+	r.targets()
+	return nil
+}
+
+// near measures on loopback.
+func near(ctx context.Context, o options, dir string, r *report) error {
+	var rows []workload
+	most := 0
+	for _, w := range []workload{once(10), once(32), once(100), twenty(10), twenty(32), twenty(100), unchanged(10), unchanged(32)} {
+		if w.hosts <= o.most {
+			rows, most = append(rows, w), max(most, w.hosts)
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := newFarm(ctx, dir, netip.MustParseAddr("127.77.0.2"), most, nil)
 	if err != nil {
 		return err
 	}
@@ -117,34 +139,42 @@ func compare(ctx context.Context) error {
 	if err := f.ready(ctx); err != nil {
 		return err
 	}
-	if err := f.save(); err != nil {
+	for _, w := range rows {
+		if err := r.row(ctx, f, w, w.key()); err != nil {
+			return err
+		}
+	}
+	return r.single(ctx, f)
+}
+
+// far measures at a distance.
+func far(ctx context.Context, o options, dir string, r *report) error {
+	const hosts = 10
+	if os.Geteuid() != 0 || !has("tc") {
+		fmt.Fprintln(r.out, "(no row at a distance: it needs root and tc)")
+		return nil
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	self, err := os.Executable()
+	(&distance{name: namespace}).remove() // of a run that was killed
+	d, first, err := distant(ctx, hosts, o.rtt)
+	if err != nil {
+		fmt.Fprintln(r.out, "(no row at a distance:", err, ")")
+		return nil //nolint:nilerr // said; the kernel may lack netem
+	}
+	defer d.remove()
+	f, err := newFarm(ctx, dir, first, hosts, d.prefix())
 	if err != nil {
 		return err
 	}
-	for _, w := range []workload{once(*hosts), twenty(*hosts), unchanged(*hosts)} {
-		got := map[string][]measure{}
-		ways := []string{"bare session", "bare shell", "bare batch", "transport"}
-		for range *rounds {
-			for _, way := range ways {
-				m, err := run(ctx, []string{self, "worker", f.specFile(), way, w.key()})
-				if err != nil {
-					return err
-				}
-				got[way] = append(got[way], m)
-			}
-		}
-		for _, way := range ways {
-			var walls, cpus []time.Duration
-			var mem []int64
-			for _, m := range got[way] {
-				walls, cpus, mem = append(walls, m.wall), append(cpus, m.cpu), append(mem, m.memory)
-			}
-			fmt.Printf("%-12s %-14s wall %6.0f ms  cpu %6.0f ms  mem %5.1f MiB\n", w.key(), way,
-				median(walls).Seconds()*1000, median(cpus).Seconds()*1000, float64(median(mem))/1024)
-		}
+	defer f.stop()
+	if err := f.ready(ctx); err != nil {
+		return err
 	}
-	return nil
+	w := twenty(hosts)
+	return r.row(ctx, f, w, w.key()+" at "+o.rtt)
 }
+
+// oneGigabyte is a command that prints 1 GB in lines.
+const oneGigabyte = "yes 0123456789012345678901234567890123456789012345678 | head -c 1000000000"

@@ -15,10 +15,10 @@ func overTransport(ctx context.Context, f *farm, w workload) error {
 	d := sshx.New(sshx.Config{ExtraKnownHosts: []string{f.KnownHosts}, Parallel: 1000})
 	defer d.Close()
 	p := pool.New().WithContext(ctx)
-	for i, port := range f.Ports[:w.hosts] {
+	reads, list := w.probes(f)
+	for _, address := range f.Addresses[:w.hosts] {
 		h := inventory.Host{
-			Name: fmt.Sprintf("host%d", i), Address: f.Address,
-			SSH: inventory.SSH{User: "root", Port: port, IdentityFiles: []string{f.Identity}},
+			Name: address, Address: address, SSH: inventory.SSH{User: "root", Port: f.Port, IdentityFiles: []string{f.Identity}},
 		}
 		p.Go(func(ctx context.Context) error {
 			c, err := d.Dial(ctx, h)
@@ -26,31 +26,40 @@ func overTransport(ctx context.Context, f *farm, w workload) error {
 				return err
 			}
 			defer c.Close()
-			return tasks(ctx, transport.NewPrefetch(c), w.tasks)
+			return work(ctx, transport.NewPrefetch(c), reads, list)
 		})
 	}
 	return p.Wait()
 }
 
-// tasks works as the engine does: all checks ahead in one exchange, then each command with the next check behind it.
-func tasks(ctx context.Context, c *transport.Prefetch, list []task) error {
-	var checks []transport.Command
+// probes are the reads of a workload, and its tasks.
+func (w workload) probes(f *farm) ([]transport.Command, []task) {
+	var reads []transport.Command
+	for _, name := range w.files {
+		reads = append(reads, transport.Command{Script: fmt.Sprintf("stat -c '%%a %%U %%G' %s && sha256sum %s", f.path(name), f.path(name))})
+	}
+	return reads, w.tasks
+}
+
+// work does what the engine does: all checks ahead in one exchange, then each command with the next check behind it.
+func work(ctx context.Context, c *transport.Prefetch, reads []transport.Command, list []task) error {
 	for _, t := range list {
 		if t.check != "" {
-			checks = append(checks, transport.Command{Script: t.check})
+			reads = append(reads, transport.Command{Script: t.check})
 		}
 	}
-	if err := c.Prefetch(ctx, checks); err != nil {
+	if err := c.Prefetch(ctx, reads); err != nil {
 		return err
 	}
 	for i, t := range list {
 		if t.check != "" {
-			if _, err := c.Run(ctx, transport.Command{Script: t.check}); err != nil {
+			r, err := c.Run(ctx, transport.Command{Script: t.check})
+			if err != nil {
 				return err
 			}
-		}
-		if t.command == "" {
-			continue
+			if r.Exit != 0 {
+				continue
+			}
 		}
 		if i+1 < len(list) && list[i+1].check != "" {
 			c.Follow([]transport.Command{{Script: list[i+1].check}})

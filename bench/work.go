@@ -2,35 +2,33 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 )
 
-// workload is what is done on every host, as a list of steps that a bare client sends one after the other.
+// workload is what is done on every host. The same work is written down for each kind of client.
 type workload struct {
 	name  string
 	hosts int
-	// steps are shell lines.
-	steps []string
-	// tasks are the same work for pxrun: a check that is not fulfilled, or is, and a command.
 	tasks []task
+	files []string // that must have the content they have
 }
 
+// task is a check and a command that runs if the check succeeds; either may be empty.
 type task struct {
 	check, command string
 }
 
 // once runs true.
 func once(hosts int) workload {
-	return workload{name: "true", hosts: hosts, steps: []string{"true"}, tasks: []task{{command: "true"}}}
+	return workload{name: "true", hosts: hosts, tasks: []task{{command: "true"}}}
 }
 
 // twenty is a runbook of 20 tasks with a check and a command each.
 func twenty(hosts int) workload {
-	w := workload{name: "20 tasks", hosts: hosts}
+	w := workload{name: "tasks", hosts: hosts}
 	for i := range 20 {
-		t := task{check: fmt.Sprintf("test -e /nonexistent-%d", i), command: "true"}
-		w.tasks = append(w.tasks, t)
-		w.steps = append(w.steps, t.check+" || "+t.command)
+		w.tasks = append(w.tasks, task{check: fmt.Sprintf("test -d /tmp -a %d = %d", i, i), command: "true"})
 	}
 	return w
 }
@@ -39,34 +37,49 @@ func twenty(hosts int) workload {
 func unchanged(hosts int) workload {
 	w := workload{name: "unchanged", hosts: hosts}
 	for i := range 10 {
-		file := fileOf(i)
-		w.steps = append(w.steps, fmt.Sprintf("stat -c '%%a %%U %%G' %s && sha256sum %s", file, file))
+		w.files = append(w.files, fmt.Sprintf("wanted_%d", i))
 	}
 	for i := range 5 {
-		w.steps = append(w.steps, fmt.Sprintf("test -e %s", fileOf(i)))
-	}
-	for _, s := range w.steps {
-		w.tasks = append(w.tasks, task{check: s})
+		w.tasks = append(w.tasks, task{check: fmt.Sprintf("test -d /nonexistent-%d", i), command: "true"})
 	}
 	return w
 }
 
-// fileOf names a file that exists on every Debian host.
-func fileOf(i int) string {
-	return []string{
-		"/etc/passwd", "/etc/group", "/etc/hostname", "/etc/hosts", "/etc/profile", "/etc/shells", "/etc/fstab", "/etc/issue", "/etc/debian_version", "/etc/nsswitch.conf",
-	}[i]
+// prepare writes the files of a workload: 1 KiB each, the same for every server, since all are on this machine.
+func (w workload) prepare(f *farm) error {
+	for i, name := range w.files {
+		if err := os.WriteFile(f.path(name), []byte(strings.Repeat(fmt.Sprintf("line %02d of a file\n", i), 54)), 0o644); err != nil { //nolint:gosec // not secret
+			return err
+		}
+	}
+	return nil
 }
 
-// parseWorkload reads "name/hosts".
+// steps is the work as shell lines, each of which exits with 0.
+func (w workload) steps(f *farm) []string {
+	var list []string
+	for _, name := range w.files {
+		list = append(list, fmt.Sprintf("stat -c '%%a %%U %%G' %s && sha256sum %s", f.path(name), f.path(name)))
+	}
+	for _, t := range w.tasks {
+		line := t.command
+		if t.check != "" {
+			line = "if " + t.check + "; then " + t.command + "; fi"
+		}
+		list = append(list, line)
+	}
+	return list
+}
+
+// parseWorkload reads what key wrote.
 func parseWorkload(s string) (workload, error) {
 	name, count, _ := strings.Cut(s, "/")
 	var hosts int
 	if _, err := fmt.Sscan(count, &hosts); err != nil {
 		return workload{}, fmt.Errorf("workload %q: %w", s, err)
 	}
-	for _, make := range []func(int) workload{once, twenty, unchanged} {
-		if w := make(hosts); w.name == name {
+	for _, kind := range []func(int) workload{once, twenty, unchanged} {
+		if w := kind(hosts); w.name == name {
 			return w, nil
 		}
 	}
