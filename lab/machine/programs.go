@@ -10,7 +10,7 @@ func programTable() map[string]Program {
 	table := map[string]Program{}
 	for _, family := range []map[string]Program{
 		shellPrograms(), textPrograms(), filePrograms(), listPrograms(), systemPrograms(), processPrograms(), systemdPrograms(), sshPrograms(), netPrograms(), opensslPrograms(), packagePrograms(),
-		{"grep": runGrep, "egrep": runGrep, "fgrep": runGrep, "sed": runSed},
+		{"awk": runAwk, "mawk": runAwk, "gawk": runAwk, "grep": runGrep, "egrep": runGrep, "fgrep": runGrep, "sed": runSed},
 	} {
 		maps.Copy(table, family)
 	}

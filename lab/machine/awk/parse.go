@@ -1,0 +1,694 @@
+package awk
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// program is a parsed script.
+type program struct {
+	begin, end []*stmt
+	rules      []rule
+	funcs      map[string]*function
+}
+
+type rule struct {
+	from, to *expr // to only of ranges
+	body     []*stmt
+	print    bool // no action: print the record
+	active   bool
+}
+
+type function struct {
+	params []string
+	body   []*stmt
+}
+
+// stmt is a statement. Which fields count depends on kind.
+type stmt struct {
+	kind             string // print printf expr if while do for forin block next exit break continue return delete getline
+	exprs            []*expr
+	cond, init, step *expr
+	body, other      []*stmt
+	name, array      string
+}
+
+// expr is an expression.
+type expr struct {
+	op   string // num str regex var field index call group and the operators
+	text string
+	num  float64
+	args []*expr
+}
+
+type parser struct {
+	toks  []token
+	at    int
+	prog  *program
+	depth int
+	noIn  bool
+	noGt  bool
+}
+
+// maxDepth bounds nesting, so that no input overflows the stack.
+const maxDepth = 200
+
+// syntaxError travels up from deep inside the parser.
+type syntaxError struct{ text string }
+
+func parse(src string) (p *program, err error) {
+	toks, err := lex(src)
+	if err != nil {
+		return nil, err
+	}
+	ps := &parser{toks: toks, prog: &program{funcs: map[string]*function{}}}
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(syntaxError)
+			if !ok {
+				panic(r)
+			}
+			p, err = nil, errors.New(e.text)
+		}
+	}()
+	ps.program()
+	return ps.prog, nil
+}
+
+func (p *parser) fail(format string, args ...any) {
+	panic(syntaxError{fmt.Sprintf(format, args...)})
+}
+
+func (p *parser) tok() token { return p.toks[p.at] }
+
+func (p *parser) is(texts ...string) bool {
+	t := p.tok()
+	if t.kind != tokOp && t.kind != tokWord {
+		return false
+	}
+	for _, s := range texts {
+		if t.text == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *parser) accept(text string) bool {
+	if p.is(text) {
+		p.at++
+		return true
+	}
+	return false
+}
+
+func (p *parser) expect(text string) {
+	if !p.accept(text) {
+		p.fail("syntax error at or near %s", p.tok())
+	}
+}
+
+func (p *parser) newlines() {
+	for p.is("\n", ";") {
+		p.at++
+	}
+}
+
+func (p *parser) optNewlines() {
+	for p.is("\n") {
+		p.at++
+	}
+}
+
+func (p *parser) program() {
+	for p.newlines(); p.tok().kind != tokEOF; p.newlines() {
+		switch {
+		case p.accept("BEGIN"):
+			p.prog.begin = append(p.prog.begin, p.block()...)
+		case p.accept("END"):
+			p.prog.end = append(p.prog.end, p.block()...)
+		case p.is("function", "func"):
+			p.function()
+		default:
+			p.rule()
+		}
+	}
+}
+
+func (p *parser) function() {
+	p.at++
+	name := p.tok().text
+	if k := p.tok().kind; k != tokWord && k != tokCall {
+		p.fail("syntax error at or near %s", p.tok())
+	}
+	p.at++
+	p.expect("(")
+	f := &function{}
+	for !p.accept(")") {
+		f.params = append(f.params, p.tok().text)
+		p.at++
+		p.accept(",")
+		if p.tok().kind == tokEOF {
+			p.fail("syntax error at end of file")
+		}
+	}
+	p.optNewlines()
+	p.prog.funcs[name] = f
+	f.body = p.block()
+}
+
+func (p *parser) rule() {
+	r := rule{}
+	if !p.is("{") {
+		r.from = p.expr()
+		if p.accept(",") {
+			p.optNewlines()
+			r.to = p.expr()
+		}
+	}
+	if p.is("{") {
+		r.body = p.block()
+	} else {
+		r.print = true
+	}
+	p.prog.rules = append(p.prog.rules, r)
+}
+
+func (p *parser) block() []*stmt {
+	p.expect("{")
+	var list []*stmt
+	for p.newlines(); !p.accept("}"); p.newlines() {
+		if p.tok().kind == tokEOF {
+			p.fail("syntax error at end of file")
+		}
+		list = append(list, p.stmt())
+	}
+	return list
+}
+
+func (p *parser) enter() func() {
+	if p.depth++; p.depth > maxDepth {
+		p.fail("program too deeply nested")
+	}
+	return func() { p.depth-- }
+}
+
+// body is a block or one statement.
+func (p *parser) body() []*stmt {
+	p.optNewlines()
+	if p.is("{") {
+		return p.block()
+	}
+	if p.accept(";") {
+		return nil
+	}
+	return []*stmt{p.stmt()}
+}
+
+func (p *parser) stmt() *stmt {
+	defer p.enter()()
+	switch {
+	case p.is("{"):
+		return &stmt{kind: "block", body: p.block()}
+	case p.accept("if"):
+		return p.ifStmt()
+	case p.accept("while"):
+		p.expect("(")
+		s := &stmt{kind: "while", cond: p.expr()}
+		p.expect(")")
+		s.body = p.body()
+		return s
+	case p.accept("do"):
+		s := &stmt{kind: "do", body: p.body()}
+		p.newlines()
+		p.expect("while")
+		p.expect("(")
+		s.cond = p.expr()
+		p.expect(")")
+		return s
+	case p.accept("for"):
+		return p.forStmt()
+	}
+	s := p.simple()
+	if !p.is(";", "\n", "}") && p.tok().kind != tokEOF {
+		p.fail("syntax error at or near %s", p.tok())
+	}
+	return s
+}
+
+func (p *parser) ifStmt() *stmt {
+	p.expect("(")
+	s := &stmt{kind: "if", cond: p.expr()}
+	p.expect(")")
+	s.body = p.body()
+	mark := p.at
+	p.newlines()
+	if p.accept("else") {
+		s.other = p.body()
+	} else {
+		p.at = mark
+	}
+	return s
+}
+
+func (p *parser) forStmt() *stmt {
+	p.expect("(")
+	if p.tok().kind == tokWord && p.toks[p.at+1].text == "in" && p.toks[p.at+2].kind == tokWord && p.toks[p.at+3].text == ")" {
+		s := &stmt{kind: "forin", name: p.tok().text, array: p.toks[p.at+2].text}
+		p.at += 4
+		s.body = p.body()
+		return s
+	}
+	s := &stmt{kind: "for"}
+	if !p.is(";") {
+		s.init = p.expr()
+	}
+	p.expect(";")
+	if !p.is(";") {
+		s.cond = p.expr()
+	}
+	p.expect(";")
+	if !p.is(")") {
+		s.step = p.expr()
+	}
+	p.expect(")")
+	s.body = p.body()
+	return s
+}
+
+func (p *parser) ends() bool {
+	return p.is(";", "\n", "}") || p.tok().kind == tokEOF
+}
+
+func (p *parser) simple() *stmt {
+	switch {
+	case p.is("print", "printf"):
+		s := &stmt{kind: p.tok().text}
+		p.at++
+		if p.ends() {
+			return s
+		}
+		saved := p.noGt
+		p.noGt = true
+		if !p.is(">", ">>", "|") {
+			s.exprs = p.printList()
+		}
+		p.noGt = saved
+		if p.is(">", ">>", "|") {
+			p.fail("output to files and commands is not simulated")
+		}
+		return s
+	case p.accept("next"), p.accept("nextfile"):
+		return &stmt{kind: "next"}
+	case p.is("break", "continue"):
+		p.at++
+		return &stmt{kind: p.toks[p.at-1].text}
+	case p.is("exit", "return"):
+		s := &stmt{kind: p.tok().text}
+		p.at++
+		if !p.ends() {
+			s.cond = p.expr()
+		}
+		return s
+	case p.accept("delete"):
+		s := &stmt{kind: "delete", array: p.tok().text}
+		p.at++
+		if p.accept("[") {
+			s.exprs = p.list("]")
+		}
+		return s
+	}
+	return &stmt{kind: "expr", cond: p.expr()}
+}
+
+// printList is `print a, b` or `print(a, b)`.
+func (p *parser) printList() []*expr {
+	list := []*expr{p.expr()}
+	for p.accept(",") {
+		p.optNewlines()
+		list = append(list, p.expr())
+	}
+	if len(list) == 1 && list[0].op == "group" && len(list[0].args) > 1 {
+		return list[0].args
+	}
+	return list
+}
+
+func (p *parser) list(end string) []*expr {
+	var list []*expr
+	for !p.accept(end) {
+		if p.tok().kind == tokEOF {
+			p.fail("syntax error at end of file")
+		}
+		p.optNewlines()
+		list = append(list, p.expr())
+		p.optNewlines()
+		if !p.accept(",") && !p.is(end) {
+			p.fail("syntax error at or near %s", p.tok())
+		}
+	}
+	return list
+}
+
+// expr parses assignment, the lowest precedence.
+func (p *parser) expr() *expr {
+	defer p.enter()()
+	left := p.ternary()
+	if p.is("=", "+=", "-=", "*=", "/=", "%=", "^=") {
+		if left.op != "var" && left.op != "field" && left.op != "index" {
+			p.fail("assignment to something that is no variable")
+		}
+		op := p.tok().text
+		p.at++
+		p.optNewlines()
+		return &expr{op: op, args: []*expr{left, p.expr()}}
+	}
+	return left
+}
+
+func (p *parser) ternary() *expr {
+	c := p.binary(0)
+	if !p.accept("?") {
+		return c
+	}
+	p.optNewlines()
+	a := p.expr()
+	p.optNewlines()
+	p.expect(":")
+	p.optNewlines()
+	return &expr{op: "?:", args: []*expr{c, a, p.expr()}}
+}
+
+// levels are binary operators from weak to strong. Concatenation stands between comparison and addition.
+var levels = [][]string{{"||"}, {"&&"}, {"in"}, {"~", "!~"}, {"<", "<=", "==", "!=", ">", ">="}, {" "}, {"+", "-"}, {"*", "/", "%"}}
+
+func (p *parser) binary(level int) *expr {
+	if level == len(levels) {
+		return p.unary()
+	}
+	left := p.binary(level + 1)
+	for {
+		if levels[level][0] == " " {
+			if !p.startsOperand() {
+				return left
+			}
+			left = &expr{op: "concat", args: []*expr{left, p.binary(level + 1)}}
+			continue
+		}
+		if !p.is(levels[level]...) || p.noGt && p.is(">") {
+			return left
+		}
+		op := p.tok().text
+		p.at++
+		p.optNewlines()
+		if op == "in" {
+			left = &expr{op: "in", text: p.tok().text, args: []*expr{left}}
+			p.at++
+			continue
+		}
+		left = &expr{op: op, args: []*expr{left, p.binary(level + 1)}}
+	}
+}
+
+// startsOperand tells whether the next token can begin the right side of a concatenation.
+func (p *parser) startsOperand() bool {
+	t := p.tok()
+	switch t.kind {
+	case tokNumber, tokString, tokRegex, tokCall:
+		return true
+	case tokWord:
+		return !keywords[t.text]
+	case tokOp:
+		return t.text == "$" || t.text == "(" || t.text == "!" || t.text == "-" || t.text == "++" || t.text == "--"
+	}
+	return false
+}
+
+func (p *parser) unary() *expr {
+	defer p.enter()()
+	switch {
+	case p.accept("!"):
+		return &expr{op: "!", args: []*expr{p.unary()}}
+	case p.accept("-"):
+		return &expr{op: "neg", args: []*expr{p.unary()}}
+	case p.accept("+"):
+		return &expr{op: "pos", args: []*expr{p.unary()}}
+	}
+	return p.power()
+}
+
+func (p *parser) power() *expr {
+	left := p.postfix()
+	if p.accept("^") || p.accept("**") {
+		return &expr{op: "^", args: []*expr{left, p.unaryPower()}}
+	}
+	return left
+}
+
+func (p *parser) unaryPower() *expr {
+	if p.accept("-") {
+		return &expr{op: "neg", args: []*expr{p.unaryPower()}}
+	}
+	return p.power()
+}
+
+func (p *parser) postfix() *expr {
+	if p.is("++", "--") {
+		op := p.tok().text
+		p.at++
+		return &expr{op: "pre" + op, args: []*expr{p.primary()}}
+	}
+	e := p.primary()
+	if p.is("++", "--") && (e.op == "var" || e.op == "field" || e.op == "index") {
+		e = &expr{op: "post" + p.tok().text, args: []*expr{e}}
+		p.at++
+	}
+	return e
+}
+
+func (p *parser) primary() *expr {
+	defer p.enter()()
+	t := p.tok()
+	p.at++
+	switch t.kind {
+	case tokNumber:
+		n, err := strconv.ParseFloat(t.text, 64)
+		if err != nil {
+			if i, ierr := strconv.ParseInt(t.text, 0, 64); ierr == nil {
+				n = float64(i)
+			}
+		}
+		return &expr{op: "num", num: n}
+	case tokString:
+		return &expr{op: "str", text: unescape(t.text)}
+	case tokRegex:
+		return &expr{op: "regex", text: t.text}
+	case tokCall:
+		p.expect("(")
+		return &expr{op: "call", text: t.text, args: p.list(")")}
+	case tokWord:
+		return p.word(t.text)
+	}
+	switch t.text {
+	case "$":
+		if p.is("++", "--") {
+			return &expr{op: "field", args: []*expr{p.postfix()}}
+		}
+		if p.accept("-") {
+			return &expr{op: "field", args: []*expr{{op: "neg", args: []*expr{p.primary()}}}}
+		}
+		return &expr{op: "field", args: []*expr{p.primary()}}
+	case "(":
+		savedGt := p.noGt
+		p.noGt = false
+		list := p.list(")")
+		p.noGt = savedGt
+		if len(list) == 0 {
+			p.fail("syntax error at or near )")
+		}
+		if len(list) > 1 && p.is("in") {
+			p.at++
+			e := &expr{op: "in", text: p.tok().text, args: list}
+			p.at++
+			return e
+		}
+		return &expr{op: "group", args: list}
+	}
+	p.at--
+	p.fail("syntax error at or near %s", t)
+	return nil
+}
+
+func (p *parser) word(name string) *expr {
+	if name == "getline" {
+		e := &expr{op: "getline"}
+		if p.tok().kind == tokWord && !keywords[p.tok().text] {
+			e.args = []*expr{{op: "var", text: p.tok().text}}
+			p.at++
+		}
+		if p.is("<") {
+			p.fail("input from files is not simulated")
+		}
+		return e
+	}
+	if keywords[name] {
+		p.at--
+		p.fail("syntax error at or near %s", p.tok())
+	}
+	if builtins[name] { // length without parentheses
+		e := &expr{op: "call", text: name}
+		if p.accept("(") {
+			e.args = p.list(")")
+		}
+		return e
+	}
+	if p.accept("[") {
+		return &expr{op: "index", text: name, args: p.list("]")}
+	}
+	return &expr{op: "var", text: name}
+}
+
+// tokens
+
+type tokenKind int
+
+const (
+	tokEOF tokenKind = iota
+	tokNumber
+	tokString
+	tokRegex
+	tokWord
+	tokCall // a name right before a parenthesis
+	tokOp
+)
+
+type token struct {
+	kind tokenKind
+	text string
+}
+
+func (t token) String() string {
+	switch {
+	case t.kind == tokEOF:
+		return "end of file"
+	case t.text == "\n":
+		return "end of line"
+	}
+	return t.text
+}
+
+var keywords = map[string]bool{
+	"BEGIN": true, "END": true, "function": true, "func": true, "if": true, "else": true, "while": true, "for": true, "do": true, "in": true, "print": true, "printf": true, "next": true,
+	"nextfile": true, "exit": true, "return": true, "break": true, "continue": true, "delete": true, "getline": true,
+}
+
+var builtins = map[string]bool{
+	"length": true, "substr": true, "index": true, "split": true, "sub": true, "gsub": true, "match": true, "sprintf": true, "tolower": true, "toupper": true, "int": true, "sqrt": true,
+	"exp": true, "log": true, "sin": true, "cos": true, "atan2": true, "rand": true, "srand": true, "close": true, "fflush": true, "strtonum": true, "system": true,
+}
+
+func lex(src string) ([]token, error) {
+	var toks []token
+	for i := 0; i < len(src); {
+		c := src[i]
+		switch {
+		case c == ' ' || c == '\t' || c == '\r':
+			i++
+		case c == '\\' && strings.HasPrefix(src[i+1:], "\n"):
+			i += 2
+		case c == '#':
+			for i < len(src) && src[i] != '\n' {
+				i++
+			}
+		case c == '"':
+			end := i + 1
+			for end < len(src) && src[end] != '"' {
+				if src[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			if end >= len(src) {
+				return nil, errors.New("non-terminated string")
+			}
+			toks = append(toks, token{tokString, src[i+1 : end]})
+			i = end + 1
+		case c == '/' && regexAllowed(toks):
+			end, bracket := i+1, false
+			for end < len(src) && (src[end] != '/' || bracket) && src[end] != '\n' {
+				switch src[end] {
+				case '\\':
+					end++
+				case '[':
+					bracket = true
+				case ']':
+					bracket = false
+				}
+				end++
+			}
+			if end >= len(src) || src[end] != '/' {
+				return nil, errors.New("non-terminated regular expression")
+			}
+			toks = append(toks, token{tokRegex, strings.ReplaceAll(src[i+1:end], `\/`, "/")})
+			i = end + 1
+		case isDigit(c) || c == '.' && i+1 < len(src) && isDigit(src[i+1]):
+			end := i
+			for end < len(src) && (isDigit(src[end]) || src[end] == '.' || (src[end] == 'e' || src[end] == 'E') && end+1 < len(src) && (isDigit(src[end+1]) || src[end+1] == '-') || src[end] == '-' && (src[end-1] == 'e' || src[end-1] == 'E')) {
+				end++
+			}
+			toks = append(toks, token{tokNumber, src[i:end]})
+			i = end
+		case isLetter(c):
+			end := i
+			for end < len(src) && (isLetter(src[end]) || isDigit(src[end])) {
+				end++
+			}
+			kind := tokWord
+			if end < len(src) && src[end] == '(' && !keywords[src[i:end]] {
+				kind = tokCall
+			}
+			toks = append(toks, token{kind, src[i:end]})
+			i = end
+		default:
+			op := operator(src[i:])
+			if op == "" {
+				return nil, fmt.Errorf("unexpected character %q", c)
+			}
+			toks = append(toks, token{tokOp, op})
+			i += len(op)
+		}
+	}
+	return append(toks, token{kind: tokEOF}, token{kind: tokEOF}, token{kind: tokEOF}, token{kind: tokEOF}), nil
+}
+
+func operator(src string) string {
+	for _, op := range []string{"&&", "||", "!~", "==", "!=", "<=", ">=", "++", "--", "+=", "-=", "*=", "/=", "%=", "^=", "**", ">>"} {
+		if strings.HasPrefix(src, op) {
+			return op
+		}
+	}
+	if strings.IndexByte("{}()[];\n,+-*/%^!<>|?:~$=", src[0]) >= 0 {
+		return src[:1]
+	}
+	return ""
+}
+
+// regexAllowed tells a regular expression from a division by what stands before.
+func regexAllowed(toks []token) bool {
+	if len(toks) == 0 {
+		return true
+	}
+	t := toks[len(toks)-1]
+	switch t.kind {
+	case tokNumber, tokString, tokRegex, tokCall:
+		return false
+	case tokWord:
+		return keywords[t.text]
+	}
+	return t.text != ")" && t.text != "]" && t.text != "$" && t.text != "++" && t.text != "--"
+}
+
+func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
+func isLetter(c byte) bool { return c == '_' || c|32 >= 'a' && c|32 <= 'z' }
