@@ -16,6 +16,7 @@ import (
 const (
 	lockTimeout = "DPkg::Lock::Timeout=300"
 	listsDir    = "/var/lib/apt/lists"
+	aptDir      = "/etc/apt"
 	cacheValid  = time.Hour
 	aptLimit    = time.Hour
 	// A busy small node takes its time over a large change.
@@ -85,18 +86,22 @@ func (s packageState) versionsOf(names []string) map[string]any {
 	return m
 }
 
-// readPackageState asks dpkg, and where the newest version matters apt-cache. Its arguments: whether to ask apt-cache,
-// the directory of the lists, and the packages.
+// readPackageState asks dpkg, and where the newest version matters apt-cache. Lists from before the last change of the
+// repositories count as old, whatever their age. Its arguments: whether to ask apt-cache, the directory of the lists, the
+// directory of apt's configuration, and the packages.
 const readPackageState = `# read the state of packages
-policy=$1; lists=$2; shift 2
+policy=$1; lists=$2; apt=$3; shift 3
 for f in /var/lib/dpkg/updates/[0-9]*; do if [ -e "$f" ]; then echo interrupted; break; fi; done
-echo "age $(($(date +%s) - $(stat -c %Y "$lists" 2>/dev/null || echo 0)))"
+fetched=$(stat -c %Y "$lists" 2>/dev/null || echo 0)
+changed=$(stat -c %Y "$apt/sources.list" "$apt/sources.list.d" "$apt/sources.list.d"/* 2>/dev/null | sort -n | tail -n 1)
+if [ "${changed:-0}" -gt "$fetched" ]; then fetched=0; fi
+echo "age $(($(date +%s) - fetched))"
 dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' "$@" 2>/dev/null | sed 's/^/dpkg /'
 if [ "$policy" = yes ]; then apt-cache policy "$@"; fi
 `
 
 func (a packageArgs) probe() transport.Command {
-	return transport.Command{Script: readPackageState, Argv: append([]string{yes(a.State == "latest"), listsDir}, a.Names...)}
+	return transport.Command{Script: readPackageState, Argv: append([]string{yes(a.State == "latest"), listsDir, aptDir}, a.Names...)}
 }
 
 func readPackages(ctx context.Context, t module.Target, a packageArgs) (packageState, error) {

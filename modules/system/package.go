@@ -21,7 +21,7 @@ var packageDoc string
 type packageArgs struct {
 	Names       []string `hcl:"names" doc:"The Debian packages, without version or architecture." min:"1" example:"[\"chrony\"]"`
 	State       string   `hcl:"state,optional" doc:"Present installs what is missing, latest also brings the newest version that the lists know, absent removes." default:"present" oneof:"present latest absent"`
-	UpdateCache bool     `hcl:"update_cache,optional" doc:"Refresh the package lists first, when something may have to be installed and they are older than an hour." default:"true"`
+	UpdateCache bool     `hcl:"update_cache,optional" doc:"Refresh the package lists first, when something may have to be installed and they are older than an hour or than the repositories in /etc/apt." default:"true"`
 }
 
 var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)

@@ -32,7 +32,11 @@ func debian(t *testing.T, l *testkit.Local, installed, repo map[string]string) (
 	l.Program(t, "apt-cache", fmt.Sprintf(`shift; for p in "$@"; do [ -e %[1]s/repo/$p ] || continue
 		echo "$p:"; echo "  Installed: $(cat %[1]s/db/$p 2>/dev/null || echo '(none)')"; echo "  Candidate: $(cat %[1]s/repo/$p)"; done`, root))
 	l.Program(t, "date", "echo 1000000")
-	l.Program(t, "stat", fmt.Sprintf("if [ \"$3\" = /var/lib/apt/lists ]; then echo $((1000000 - $(cat %s/age))); else exec /usr/bin/stat \"$@\"; fi", root))
+	l.Program(t, "stat", fmt.Sprintf(`case $3 in
+		/var/lib/apt/lists) echo $((1000000 - $(cat %[1]s/age))) ;;
+		/etc/apt/*) cat %[1]s/sources 2>/dev/null ;; # when the repositories were changed
+		*) exec /usr/bin/stat "$@" ;;
+	esac`, root))
 	l.Program(t, "touch", fmt.Sprintf("echo 0 >%s/age", root))
 	l.Program(t, "apt-get", fmt.Sprintf(`cd %s
 		echo "$DEBIAN_FRONTEND $*" >>log
@@ -120,6 +124,16 @@ func TestPackageOldListsMakeTheNewestUnknown(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(filepath.Join(root, "age"), []byte("7200"), 0o600))
 	require.Empty(t, testkit.Plan(t, m, target, "names = [\"curl\"]\nstate = \"latest\"\nupdate_cache = false"))
+}
+
+func TestPackageListsAreOldWhenTheRepositoriesAreNewer(t *testing.T) {
+	target, l := local(t)
+	root := debian(t, l, nil, nil)
+	require.NoError(t, os.WriteFile(filepath.Join(root, "sources"), []byte("100\n999995\n200\n"), 0o600)) // the lists are of 999990
+	require.NoError(t, os.Mkdir(filepath.Join(root, "new"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "new", "jq"), []byte("2"), 0o600))
+	changes := testkit.Converge(t, get(t, "package"), target, `names = ["jq"]`)
+	require.Equal(t, []string{"refresh the package lists, install jq"}, testkit.Summaries(changes))
 }
 
 func TestPackageUnknownToAptIsAnErrorUnlessTheListsAreOld(t *testing.T) {
