@@ -40,15 +40,21 @@ func aptJob(ctx context.Context, t module.Target, name string, c transport.Comma
 	return aptError(r, c)
 }
 
-// aptError prefers apt's own lines that begin with E: over the last line, which is often an afterthought.
+// aptError prefers apt's own lines that begin with E: over the last line, which is often an afterthought, and names the
+// dependencies that can't be met: apt prints them before it complains of "held broken packages".
 func aptError(r transport.Result, c transport.Command) error {
 	err := r.Err(c)
 	if err == nil {
 		return nil
 	}
 	var said []string
+	unmet := false
 	for line := range strings.Lines(string(r.Stdout) + "\n" + string(r.Stderr)) {
-		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "E: "); ok && !slices.Contains(said, text) {
+		text, complaint := strings.CutPrefix(strings.TrimSpace(line), "E: ")
+		if !strings.HasPrefix(line, " ") {
+			unmet = strings.HasPrefix(line, "The following packages have unmet dependencies")
+		}
+		if (complaint || unmet && strings.HasPrefix(line, " ")) && !slices.Contains(said, text) {
 			said = append(said, text)
 		}
 	}

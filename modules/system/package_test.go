@@ -126,6 +126,20 @@ func TestPackageOldListsMakeTheNewestUnknown(t *testing.T) {
 	require.Empty(t, testkit.Plan(t, m, target, "names = [\"curl\"]\nstate = \"latest\"\nupdate_cache = false"))
 }
 
+func TestPackageErrorNamesUnmetDependencies(t *testing.T) {
+	target, l := local(t)
+	debian(t, l, nil, nil)
+	l.Program(t, "apt-get", `cat <<-'EOF'
+		Reading package lists...
+		The following packages have unmet dependencies:
+		 jq : Depends: libjq1 (= 2) but it is not installable
+		E: Unable to correct problems, you have held broken packages.
+	EOF
+	exit 100`)
+	_, err := testkit.TryPlan(t, get(t, "package"), target, `names = ["jq"]`)
+	require.ErrorContains(t, err, "apt-get install: exit 100: jq : Depends: libjq1 (= 2) but it is not installable; Unable to correct")
+}
+
 func TestPackageListsAreOldWhenTheRepositoriesAreNewer(t *testing.T) {
 	target, l := local(t)
 	root := debian(t, l, nil, nil)
