@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -78,7 +79,8 @@ type options struct {
 	rounds  int
 	most    int
 	peers   bool
-	rtt     string
+	only    string
+	rtt     time.Duration
 }
 
 func compare(ctx context.Context, args []string) error {
@@ -88,7 +90,8 @@ func compare(ctx context.Context, args []string) error {
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each client does each workload")
 	flags.IntVar(&o.most, "hosts", 100, "leave out rows with more hosts")
 	flags.BoolVar(&o.peers, "peers", true, "measure other tools that are installed")
-	flags.StringVar(&o.rtt, "rtt", "10ms", "round trip of the row at a distance, which needs root")
+	flags.DurationVar(&o.rtt, "rtt", 10*time.Millisecond, "round trip of the row at a distance")
+	flags.StringVar(&o.only, "only", "", "measure only the rows whose name contains this text")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -109,18 +112,15 @@ func compare(ctx context.Context, args []string) error {
 	defer os.RemoveAll(dir)
 	r := &report{out: os.Stdout, options: o}
 	r.header()
-	if err := near(ctx, o, filepath.Join(dir, "near"), r); err != nil {
-		return err
-	}
-	if err := far(ctx, o, filepath.Join(dir, "far"), r); err != nil {
+	if err := measureAll(ctx, o, dir, r); err != nil {
 		return err
 	}
 	r.targets()
 	return nil
 }
 
-// near measures on loopback.
-func near(ctx context.Context, o options, dir string, r *report) error {
+// measureAll measures on loopback, and then at a distance.
+func measureAll(ctx context.Context, o options, dir string, r *report) error {
 	var rows []workload
 	most := 0
 	for _, w := range []workload{once(10), once(32), once(100), twenty(10), twenty(32), twenty(100), unchanged(10), unchanged(32)} {
@@ -128,10 +128,7 @@ func near(ctx context.Context, o options, dir string, r *report) error {
 			rows, most = append(rows, w), max(most, w.hosts)
 		}
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := newFarm(ctx, dir, netip.MustParseAddr("127.77.0.2"), most, nil)
+	f, err := newFarm(ctx, dir, netip.MustParseAddr("127.77.0.2"), most)
 	if err != nil {
 		return err
 	}
@@ -144,37 +141,34 @@ func near(ctx context.Context, o options, dir string, r *report) error {
 			return err
 		}
 	}
+	if err := far(ctx, o, f, r); err != nil {
+		return err
+	}
 	return r.single(ctx, f)
 }
 
 // far measures at a distance.
-func far(ctx context.Context, o options, dir string, r *report) error {
-	const hosts = 10
-	if os.Geteuid() != 0 || !has("tc") {
-		fmt.Fprintln(r.out, "(no row at a distance: it needs root and tc)")
+func far(ctx context.Context, o options, f *farm, r *report) error {
+	w := twenty(10)
+	if w.hosts > len(f.Addresses) {
 		return nil
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	(&distance{name: namespace}).remove() // of a run that was killed
-	d, first, err := distant(ctx, hosts, o.rtt)
-	if err != nil {
-		fmt.Fprintln(r.out, "(no row at a distance:", err, ")")
-		return nil //nolint:nilerr // said; the kernel may lack netem
-	}
-	defer d.remove()
-	f, err := newFarm(ctx, dir, first, hosts, d.prefix())
+	relay, away, err := newRelay(ctx, f, netip.MustParseAddr("127.78.0.2"), o.rtt)
 	if err != nil {
 		return err
 	}
-	defer f.stop()
-	if err := f.ready(ctx); err != nil {
+	defer relay.close()
+	known, err := os.ReadFile(f.KnownHosts)
+	if err != nil {
 		return err
 	}
-	w := twenty(hosts)
-	return r.row(ctx, f, w, w.key()+" at "+o.rtt)
+	away.Dir = filepath.Join(f.Dir, "away")
+	away.KnownHosts = away.path("known_hosts")
+	if err := os.Mkdir(away.Dir, 0o700); err != nil {
+		return err
+	}
+	if err := away.describe(strings.ReplaceAll(string(known), "[127.77.", "[127.78.")); err != nil {
+		return err
+	}
+	return r.row(ctx, away, w, w.key()+" at "+o.rtt.String())
 }
-
-// oneGigabyte is a command that prints 1 GB in lines.
-const oneGigabyte = "yes 0123456789012345678901234567890123456789012345678 | head -c 1000000000"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 // report prints rows as they are measured, and the targets at the end.
@@ -21,6 +22,9 @@ func (r *report) header() {
 
 // row measures one workload with every client, in turn, so that all see the same machine.
 func (r *report) row(ctx context.Context, f *farm, w workload, name string) error {
+	if !strings.Contains(name, r.options.only) {
+		return nil
+	}
 	if err := w.prepare(f); err != nil {
 		return err
 	}
@@ -60,7 +64,7 @@ func (r *report) row(ctx context.Context, f *farm, w workload, name string) erro
 
 // single measures what is no comparison: giant output and the start of the program.
 func (r *report) single(ctx context.Context, f *farm) error {
-	if r.options.program == "" {
+	if r.options.program == "" || r.options.only != "" {
 		return nil
 	}
 	w := once(1)
@@ -105,7 +109,7 @@ func (r *report) targets() {
 		{"true/32", "pxrun", "bare session", cpu, "CPU", 1.5},
 		{"true/100", "pxrun", "bare session", cpu, "CPU", 1.5},
 		{"tasks/32", "pxrun", "bare shell", wall, "wall", 1.3},
-		{"tasks/10 at " + r.options.rtt, "pxrun", "bare shell", wall, "wall", 1.3},
+		{"tasks/10 at " + r.options.rtt.String(), "pxrun", "bare shell", wall, "wall", 1.3},
 		{"unchanged/32", "pxrun", "bare batch", wall, "wall", 1.3},
 	} {
 		row := r.rows[t.row]
@@ -128,3 +132,6 @@ func verdict(met bool) string {
 	}
 	return "MISSED"
 }
+
+// oneGigabyte is a command that prints 1 GB in lines.
+const oneGigabyte = "yes 0123456789012345678901234567890123456789012345678 | head -c 1000000000"

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/sourcegraph/conc"
+)
+
+// relay stands for distance: it passes TCP connections on, and every byte half a round trip late. A new connection costs
+// a whole one, as the handshake of TCP does.
+type relay struct {
+	half      time.Duration
+	listeners []net.Listener
+	cancel    context.CancelFunc
+	wg        conc.WaitGroup
+}
+
+// newRelay listens on addresses from first on, one for each server of the farm, and returns a farm that looks the same
+// from further away.
+func newRelay(ctx context.Context, f *farm, first netip.Addr, rtt time.Duration) (*relay, *farm, error) {
+	r := &relay{half: rtt / 2}
+	ctx, r.cancel = context.WithCancel(ctx)
+	away := *f
+	away.Addresses, away.servers = nil, nil
+	address := first
+	for _, server := range f.Addresses {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("%s:%d", address, f.Port))
+		if err != nil {
+			r.close()
+			return nil, nil, err
+		}
+		r.listeners = append(r.listeners, l)
+		r.wg.Go(func() { r.accept(ctx, l, fmt.Sprintf("%s:%d", server, f.Port)) })
+		away.Addresses = append(away.Addresses, address.String())
+		address = address.Next()
+	}
+	return r, &away, nil
+}
+
+func (r *relay) close() {
+	r.cancel()
+	for _, l := range r.listeners {
+		_ = l.Close()
+	}
+	r.wg.Wait()
+}
+
+func (r *relay) accept(ctx context.Context, l net.Listener, server string) {
+	for {
+		client, err := l.Accept()
+		if err != nil {
+			return
+		}
+		r.wg.Go(func() { r.connect(ctx, client, server) })
+	}
+}
+
+func (r *relay) connect(ctx context.Context, client net.Conn, server string) {
+	time.Sleep(2 * r.half)
+	far, err := (&net.Dialer{}).DialContext(ctx, "tcp", server)
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	stop := context.AfterFunc(ctx, func() {
+		_ = client.Close()
+		_ = far.Close()
+	})
+	defer stop()
+	var both conc.WaitGroup
+	both.Go(func() { r.carry(far, client) })
+	both.Go(func() { r.carry(client, far) })
+	both.Wait()
+}
+
+// parcel is what arrived together, and when it is due.
+type parcel struct {
+	data []byte
+	due  time.Time
+}
+
+// carry moves bytes in one direction.
+func (r *relay) carry(to, from net.Conn) {
+	parcels := make(chan parcel, 1024)
+	var wg conc.WaitGroup
+	wg.Go(func() {
+		for p := range parcels {
+			time.Sleep(time.Until(p.due))
+			_, _ = to.Write(p.data) // the reader notices the end
+		}
+		_ = to.Close()
+	})
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			parcels <- parcel{append([]byte(nil), buf[:n]...), time.Now().Add(r.half)}
+		}
+		if err != nil {
+			break
+		}
+	}
+	close(parcels)
+	wg.Wait()
+}
