@@ -177,6 +177,46 @@ func TestReadsMadeDuringAChangeAreNotKept(t *testing.T) {
 	require.False(t, r.Cached)
 }
 
+func TestProofOfAChangeIsNotKeptWhileAnotherChangeGoesOn(t *testing.T) {
+	h := &counted{}
+	p := transport.NewPrefetch(h)
+	nested := false
+	h.during = func() {
+		if nested {
+			return
+		}
+		nested = true
+		p.Follow([]transport.Command{read("proof")})
+		ask(t, p, change("short"))
+		r, err := p.Run(t.Context(), read("proof"))
+		require.NoError(t, err)
+		require.False(t, r.Cached, "the long change may have altered it since")
+	}
+	ask(t, p, change("long"))
+	p.Follow([]transport.Command{read("proof")})
+	ask(t, p, change("last"))
+	r, err := p.Run(t.Context(), read("proof"))
+	require.NoError(t, err)
+	require.True(t, r.Cached, "nothing goes on any more")
+}
+
+func TestIdentityTellsCommandsApart(t *testing.T) {
+	commands := []transport.Command{
+		{}, {Argv: []string{""}}, {Argv: []string{"", ""}}, {Argv: []string{"a b"}}, {Argv: []string{"a", "b"}}, {Argv: []string{"1:a"}},
+		{Script: "a"}, {Stdin: []byte("a")}, {Script: "a", Stdin: []byte("b")}, {Script: "ab"}, {Argv: []string{"a"}, Script: "1:b"},
+		{Env: map[string]string{"a": "b"}}, {Env: map[string]string{"a": "", "b": ""}}, {Argv: []string{"a", "b"}, Env: map[string]string{"a": "b"}},
+	}
+	seen := map[string]int{}
+	for i, c := range commands {
+		other, twice := seen[c.Identity()]
+		require.False(t, twice, "%d is %d", i, other)
+		seen[c.Identity()] = i
+	}
+	a := transport.Command{Argv: []string{"x"}, Env: map[string]string{"a": "1", "b": "2"}, Timeout: 1}
+	b := transport.Command{Argv: []string{"x"}, Env: map[string]string{"b": "2", "a": "1"}}
+	require.Equal(t, a.Identity(), b.Identity())
+}
+
 func TestBatchOfReadsSendsOnlyWhatIsMissing(t *testing.T) {
 	h := &counted{}
 	p := transport.NewPrefetch(h)

@@ -2,10 +2,10 @@ package transport
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -22,6 +22,7 @@ type Prefetch struct {
 	answers map[string]*answer
 	follow  []Command
 	epoch   int // counts what may have changed the host; answers of an older epoch are not kept
+	changes int // under way; nothing is kept meanwhile
 	stats   PrefetchStats
 }
 
@@ -43,14 +44,28 @@ func NewPrefetch(next Conn) *Prefetch {
 	return &Prefetch{next: next, answers: map[string]*answer{}}
 }
 
-// Identity tells commands apart: two with the same identity do the same thing to the same host.
+// Identity tells commands apart: two with the same identity do the same thing to the same host. Every text in it stands
+// behind its length, so that no two commands can look alike.
 func (c Command) Identity() string {
-	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
-		fmt.Fprintf(&b, "%q=%q ", name, c.Env[name])
+	b := make([]byte, 0, len(c.Script)+len(c.Stdin)+32*(2+len(c.Argv)+2*len(c.Env)))
+	text := func(s string) {
+		b = strconv.AppendInt(b, int64(len(s)), 10)
+		b = append(append(b, ':'), s...)
 	}
-	fmt.Fprintf(&b, "%q %q %q", c.Argv, c.Script, c.Stdin)
-	return b.String()
+	b = append(strconv.AppendInt(b, int64(len(c.Env)), 10), ' ')
+	if len(c.Env) > 0 {
+		for _, name := range slices.Sorted(maps.Keys(c.Env)) {
+			text(name)
+			text(c.Env[name])
+		}
+	}
+	b = append(strconv.AppendInt(b, int64(len(c.Argv)), 10), ' ')
+	for _, word := range c.Argv {
+		text(word)
+	}
+	text(c.Script)
+	b = append(b, c.Stdin...)
+	return string(b)
 }
 
 // Prefetch sends reads ahead in one round trip. A command that is listed several times is sent once and answers as many
@@ -93,11 +108,11 @@ func (p *Prefetch) plan(cs []Command) (send []Command, uses map[string]int, epoc
 	return send, uses, p.epoch
 }
 
-// keep stores answers unless the host may have changed since they were asked for.
+// keep stores answers unless the host may have changed since they were asked for, or is changing.
 func (p *Prefetch) keep(cs []Command, results []Result, uses map[string]int, epoch int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.epoch != epoch {
+	if p.epoch != epoch || p.changes > 0 {
 		return
 	}
 	for i, c := range cs {
@@ -166,6 +181,7 @@ func (p *Prefetch) change() (follow []Command, uses map[string]int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.epoch++
+	p.changes++
 	p.answers = map[string]*answer{}
 	uses = map[string]int{}
 	for _, c := range p.follow {
@@ -178,10 +194,12 @@ func (p *Prefetch) change() (follow []Command, uses map[string]int) {
 	return follow, uses
 }
 
-// after ends a change. Reads that ran while it went on are not kept; those that followed it are.
+// after ends a change. Reads that ran while it went on are not kept; those that followed it are, unless another change
+// goes on.
 func (p *Prefetch) after(follow []Command, results []Result, uses map[string]int) {
 	p.mu.Lock()
 	p.epoch++
+	p.changes--
 	p.answers = map[string]*answer{}
 	epoch := p.epoch
 	p.stats.Trips++
