@@ -26,12 +26,16 @@ func (d *Document) Digest(key []byte) string {
 		_, _ = io.WriteString(h, name)
 		_, _ = h.Write(value)
 	}
+	site := d.folder()
 	for _, name := range d.Names {
-		part("file", name, d.Files[name].Bytes)
+		part("file", relative(site, d.locate(name)), d.Files[name].Bytes)
 	}
-	for _, path := range slices.Sorted(maps.Keys(d.reads)) {
-		sum := d.reads[path]
-		part("read", relative(d.base, path), sum[:])
+	reads := map[string][]byte{}
+	for path, sum := range d.reads {
+		reads[relative(site, d.locate(path))] = sum[:]
+	}
+	for _, name := range slices.Sorted(maps.Keys(reads)) {
+		part("read", name, reads[name])
 	}
 	for _, v := range d.Variables {
 		if len(key) > 0 || !secret.Is(v.Value) {
@@ -44,6 +48,26 @@ func (d *Document) Digest(key []byte) string {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// folder is that of the first file, as an absolute path.
+func (d *Document) folder() string {
+	if len(d.Names) == 0 {
+		return d.locate(".")
+	}
+	return filepath.Dir(d.locate(d.Names[0]))
+}
+
+// locate makes a path absolute: the same file may be named relative to the working directory when a plan is made, and
+// in full when it is applied.
+func (d *Document) locate(path string) string {
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(d.base, path)
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 // relative names a file as seen from a folder, so that the same site gives the same digest wherever it lies.

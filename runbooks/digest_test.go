@@ -1,6 +1,9 @@
 package runbooks_test
 
 import (
+	"context"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/pxrun/pxrun/runbooks"
@@ -34,4 +37,23 @@ locals { text = file("text.txt") }
 	require.NotEqual(t, base, digest(files(src, "u"), "key", "x"), "a file that is read")
 	require.Equal(t, base, digest(files(src, "t"), "key", "x"))
 	require.Equal(t, digest(files(src, "t"), "", "x"), digest(files(src, "t"), "", "y"), "without a key, secrets are left out")
+}
+
+func TestDigestDoesNotDependOnHowTheFilesAreNamed(t *testing.T) {
+	site := filepath.Join(t.TempDir(), "site")
+	require.NoError(t, os.Mkdir(site, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(site, "site.hcl"), []byte(`locals { text = file("text.txt") }`), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(site, "text.txt"), []byte("t"), 0o600))
+	digest := func(base, path string) string {
+		doc, diags := runbooks.Load(context.Background(), []string{path}, runbooks.Options{BaseDir: base})
+		require.Empty(t, diags)
+		return doc.Digest([]byte("key"))
+	}
+	want := digest("", site)
+	require.Equal(t, want, digest(site, "."))
+	require.Equal(t, want, digest(site, "site.hcl"))
+	require.Equal(t, want, digest(filepath.Dir(site), "site"))
+	t.Chdir(filepath.Dir(site))
+	require.Equal(t, want, digest("", "site"))
+	require.Equal(t, want, digest("", "./site/site.hcl"))
 }
