@@ -7,8 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"reflect"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/pxrun/pxrun/lab/vfs"
@@ -53,16 +55,16 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // Exec runs a program and returns its exit status: 127 if it does not exist, 126 if it may not be executed, 128+n if
 // signal n ended it. Missing streams are empty or discarded.
 func (m *Machine) Exec(ctx context.Context, p Proc) int {
-	files := m.filesOf(&p)
-	defer files.release()
+	files, done := m.filesOf(&p)
+	defer done()
 	p.Machine = m
 	return m.exec(ctx, p, files, nil)
 }
 
 // ExecSignal is Exec that also tells which signal ended the program; 0 is none.
 func (m *Machine) ExecSignal(ctx context.Context, p Proc) (code int, killed Signal) {
-	files := m.filesOf(&p)
-	defer files.release()
+	files, done := m.filesOf(&p)
+	defer done()
 	var entry *process
 	code = m.exec(ctx, p, files, func(e *process) { entry = e })
 	if entry != nil {
@@ -71,8 +73,9 @@ func (m *Machine) ExecSignal(ctx context.Context, p Proc) (code int, killed Sign
 	return code, killed
 }
 
-// filesOf makes descriptors of a Proc's streams.
-func (m *Machine) filesOf(p *Proc) descriptors {
+// filesOf makes descriptors of a Proc's streams. After done nothing is written to the caller's writers any more, whatever
+// still runs in the background.
+func (m *Machine) filesOf(p *Proc) (files descriptors, done func()) {
 	if p.Stdin == nil {
 		p.Stdin = eofReader{}
 	}
@@ -82,7 +85,12 @@ func (m *Machine) filesOf(p *Proc) descriptors {
 	if p.Stderr == nil {
 		p.Stderr = io.Discard
 	}
-	files := descriptors{{r: p.Stdin}, {w: p.Stdout}, {w: p.Stderr}}
+	out := oneAtATime(p.Stdout)
+	errs := out
+	if !sameWriter(p.Stdout, p.Stderr) {
+		errs = oneAtATime(p.Stderr)
+	}
+	files = descriptors{{r: p.Stdin}, {w: out}, {w: errs}}
 	for _, f := range files {
 		f.refs.Store(1)
 	}
@@ -91,7 +99,50 @@ func (m *Machine) filesOf(p *Proc) descriptors {
 			files.set(i, f.retain())
 		}
 	}
-	return files
+	return files, func() {
+		files.release()
+		for _, w := range []io.Writer{out, errs} {
+			if l, ok := w.(*lockedWriter); ok {
+				l.close()
+			}
+		}
+	}
+}
+
+// oneAtATime makes a caller's writer safe for the several processes that may write to it at once. What can be waited on
+// with a context is the machine's own and safe already.
+func oneAtATime(w io.Writer) io.Writer {
+	if _, ok := w.(contextWriter); ok {
+		return w
+	}
+	return &lockedWriter{w: w}
+}
+
+// sameWriter compares writers, which may be of types that == would panic at.
+func sameWriter(a, b io.Writer) bool {
+	t := reflect.TypeOf(a)
+	return t != nil && t == reflect.TypeOf(b) && t.Comparable() && a == b
+}
+
+type lockedWriter struct {
+	mu     sync.Mutex
+	w      io.Writer
+	closed bool
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return 0, syscall.EPIPE
+	}
+	return l.w.Write(p)
+}
+
+func (l *lockedWriter) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
 }
 
 // exec runs a program with descriptors, which stay the caller's. started, if given, hears the process before it runs.

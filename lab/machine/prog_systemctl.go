@@ -453,7 +453,7 @@ func (s *systemctl) list(patterns []string) int {
 	}
 	var rows [][]string
 	for _, u := range s.p.Machine.Units() {
-		if patterns != nil && !slices.ContainsFunc(patterns, func(pat string) bool { return matches(pat, u.Name) || canonicalUnit(pat) == u.Name }) {
+		if len(patterns) > 0 && !slices.ContainsFunc(patterns, func(pat string) bool { return matches(pat, u.Name) || canonicalUnit(pat) == u.Name }) {
 			continue
 		}
 		if state != "" && !slices.ContainsFunc(strings.Split(state, ","), func(want string) bool { return want == u.Active || want == u.Sub || want == u.Load }) {
@@ -495,7 +495,7 @@ func (s *systemctl) list(patterns []string) int {
 
 func (s *systemctl) listFiles(patterns []string) int {
 	for _, u := range s.p.Machine.Units() {
-		if patterns == nil || slices.ContainsFunc(patterns, func(pat string) bool { return matches(pat, u.Name) || canonicalUnit(pat) == u.Name }) {
+		if len(patterns) == 0 || slices.ContainsFunc(patterns, func(pat string) bool { return matches(pat, u.Name) || canonicalUnit(pat) == u.Name }) {
 			s.p.Printf("%-40s %-15s enabled\n", u.Name, fileState(u))
 		}
 	}

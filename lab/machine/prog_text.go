@@ -11,6 +11,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -152,10 +153,13 @@ func runHead(_ context.Context, p *Proc) int {
 			}
 			p.Printf("==> %s <==\n", path)
 		}
-		err = p.head(in, n, opts.has("c"))
+		readErr, writeErr := p.head(in, n, opts.has("c"))
 		done()
-		if err != nil {
-			status = p.Fail(1, "error reading '%s': %s", path, Reason(err))
+		if readErr != nil {
+			status = p.Fail(1, "error reading '%s': %s", path, Reason(readErr))
+		}
+		if writeErr != nil {
+			return p.Fail(1, "error writing 'standard output': %s", Reason(writeErr))
 		}
 	}
 	return status
@@ -173,42 +177,53 @@ func (p *Proc) openInput(path string) (in io.Reader, done func(), err error) {
 	return f, func() { f.Close() }, nil
 }
 
-// head prints the beginning of in, reading no more than it must; a negative n leaves that much off the end.
-func (p *Proc) head(in io.Reader, n int, bytewise bool) error {
-	switch {
-	case n >= 0 && bytewise:
-		_, err := io.Copy(struct{ io.Writer }{p.Stdout}, io.LimitReader(in, int64(n)))
-		return err
-	case n >= 0:
-		r := bufio.NewReader(in)
-		for range n {
-			line, err := r.ReadString('\n')
-			if _, werr := io.WriteString(p.Stdout, line); werr != nil {
-				return nil // whoever read the output has had enough
-			}
-			if err == io.EOF {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
+// head prints the beginning of in, reading no more than it must; a negative n leaves that much off the end. It returns
+// the error of reading or of writing.
+func (p *Proc) head(in io.Reader, n int, bytewise bool) (readErr, writeErr error) {
+	if n < 0 {
+		content, err := readAll(in)
+		if err != nil {
+			return err, nil
 		}
-		return nil
-	}
-	content, err := readAll(in)
-	if err != nil {
-		return err
+		_, err = p.Stdout.Write(allBut(content, -n, bytewise))
+		return nil, err
 	}
 	if bytewise {
-		_, err = p.Stdout.Write(content[:max(0, len(content)+n)])
-		return err
+		in = io.LimitReader(in, int64(n))
+		n = 1 << 62
+	}
+	r := bufio.NewReader(in)
+	for range n {
+		line, err := r.ReadSlice('\n')
+		for errors.Is(err, bufio.ErrBufferFull) {
+			if _, err := p.Stdout.Write(line); err != nil {
+				return nil, err
+			}
+			line, err = r.ReadSlice('\n')
+		}
+		if _, err := p.Stdout.Write(line); err != nil {
+			return nil, err
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, nil
+		case err != nil:
+			return err, nil
+		}
+	}
+	return nil, nil
+}
+
+// allBut cuts n lines (or bytes) off the end.
+func allBut(content []byte, n int, bytewise bool) []byte {
+	if bytewise {
+		return content[:max(0, len(content)-n)]
 	}
 	parts := bytes.SplitAfter(content, []byte("\n"))
 	if len(parts[len(parts)-1]) == 0 {
 		parts = parts[:len(parts)-1]
 	}
-	_, err = p.Stdout.Write(bytes.Join(parts[:max(0, len(parts)+n)], nil))
-	return err
+	return bytes.Join(parts[:max(0, len(parts)-n)], nil)
 }
 
 func runTail(ctx context.Context, p *Proc) int {

@@ -53,6 +53,9 @@ func (v *View) fault(op Op, path string) error {
 	if err := h.fault(v.context(), op, path); err != nil {
 		return Errno(err)
 	}
+	if v.context().Err() != nil { // it hung until its actor was ended
+		return syscall.EINTR
+	}
 	return nil
 }
 
