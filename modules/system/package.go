@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -206,10 +207,12 @@ func refreshLists(ctx context.Context, t module.Target) error {
 			break
 		}
 	}
+	// The date of the directory is how the next plan knows how old the lists are. apt leaves it alone when no list has
+	// changed, and sets it when it has failed halfway.
+	date := "now"
 	if err != nil {
-		return err
+		date = "@0"
 	}
-	// apt leaves the directory alone when no list has changed; its date is how the next plan knows how old they are.
-	_, err = run(ctx, t, transport.Command{Argv: []string{"touch", "-c", listsDir}, Mutates: true})
-	return err
+	_, failed := run(ctx, t, transport.Command{Argv: []string{"touch", "-c", "-d", date, listsDir}, Mutates: true})
+	return cmp.Or(err, failed)
 }

@@ -37,13 +37,13 @@ func debian(t *testing.T, l *testkit.Local, installed, repo map[string]string) (
 		/etc/apt/*) cat %[1]s/sources 2>/dev/null ;; # when the repositories were changed
 		*) exec /usr/bin/stat "$@" ;;
 	esac`, root))
-	l.Program(t, "touch", fmt.Sprintf("echo 0 >%s/age", root))
+	l.Program(t, "touch", fmt.Sprintf("case $* in *@0*) echo 1000000 ;; *) echo 0 ;; esac >%s/age", root))
 	l.Program(t, "apt-get", fmt.Sprintf(`cd %s
 		echo "$DEBIAN_FRONTEND $*" >>log
 		sim=
 		while [ $# -gt 0 ]; do case $1 in -s) sim=1;; -o) shift;; -*) ;; *) break;; esac; shift; done
 		verb=$1; shift
-		[ "$verb" = update ] && { [ -e new ] && cp new/* repo/; exit 0; }
+		[ "$verb" = update ] && { [ -e away ] && exit 100; [ -e new ] && cp new/* repo/; exit 0; }
 		for p in "$@"; do
 			if [ "$verb" = install ]; then
 				[ -e repo/$p ] || { echo "E: Unable to locate package $p"; exit 100; }
@@ -124,6 +124,18 @@ func TestPackageOldListsMakeTheNewestUnknown(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(filepath.Join(root, "age"), []byte("7200"), 0o600))
 	require.Empty(t, testkit.Plan(t, m, target, "names = [\"curl\"]\nstate = \"latest\"\nupdate_cache = false"))
+}
+
+func TestPackageListsStayOldWhenTheyCannotBeRefreshed(t *testing.T) {
+	target, l := local(t)
+	root := debian(t, l, nil, map[string]string{"jq": "2"})
+	require.NoError(t, os.WriteFile(filepath.Join(root, "age"), []byte("7200"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "away"), nil, 0o600))
+	changes := testkit.Plan(t, get(t, "package"), target, `names = ["jq"]`)
+	require.ErrorContains(t, testkit.Apply(t.Context(), target, changes), "exit 100")
+	require.NoError(t, os.Remove(filepath.Join(root, "away")))
+	changes = testkit.Converge(t, get(t, "package"), target, `names = ["jq"]`)
+	require.Equal(t, []string{"refresh the package lists, install jq"}, testkit.Summaries(changes))
 }
 
 func TestPackageErrorNamesUnmetDependencies(t *testing.T) {
