@@ -149,7 +149,7 @@ func (r *run) hold(ctx, work context.Context, beside *conc.WaitGroup) (release f
 			r.stop(err)
 		}
 	})
-	r.e.links.forgetAll() // what was read before the lease may have been changed by whoever held it
+	r.e.links.forget(everyHost) // what was read before the lease may have been changed by whoever held it
 	return func() {
 		endKeep()
 		<-kept // a renewal under way would bring the lease back
@@ -206,13 +206,18 @@ func (r *run) lock(ctx context.Context) (Lease, error) {
 	return r.e.cfg.Locker.Acquire(ctx, owner, r.b.rb.Cluster, hosts, r.e.connect(r.b.rb.Site))
 }
 
-func (l *links) forgetAll() {
+// forget drops the cached reads of the hosts that it concerns.
+func (l *links) forget(concerns func(host string) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, k := range l.byHost {
-		k.forget()
+	for name, k := range l.byHost {
+		if concerns(name) {
+			k.forget()
+		}
 	}
 }
+
+func everyHost(string) bool { return true }
 
 // nothing records a plan with nothing to do: it was read a moment ago, so nobody is asked again.
 func (r *run) nothing(p *Plan) {

@@ -394,3 +394,36 @@ func TestUndoTakesBackWhatRunsLeftBehind(t *testing.T) {
 	require.Equal(t, "01OLD", done[1].Of)
 	require.NotEmpty(t, done[0].Error)
 }
+
+// What hosts share, such as /etc/pve, changes on all of them when it changes on one.
+func TestReadsOfOtherHostsAreForgottenWhenOneIsChanged(t *testing.T) {
+	tests := []struct {
+		name string
+		step *engine.Task
+	}{
+		{"on one host", task("share", kv{Key: "shared", Value: "1"}, on("a"))},
+		{"run once", task("share", kv{Key: "shared", Value: "1"}, func(t *engine.Task) { t.RunOnce = true })},
+		{"delegated", task("share", kv{Key: "shared", Value: "1"}, on("b"), func(t *engine.Task) { t.DelegateTo = "a" })},
+		{"for the whole cluster, in vain", task("share", kv{Key: "shared", Value: "1", Extra: "more"}, on("a"), wholeCluster, continues)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld("a", "b")
+			w.machines["a"].onSet = func(_ context.Context, key, value string) error {
+				for _, m := range w.machines {
+					m.put(key, value)
+				}
+				if key == "more" {
+					return errors.New("disk full")
+				}
+				return nil
+			}
+			// The first task reads what the third one will on host b, before the second one changes it from host a.
+			first := task("first", kv{Key: "own", Value: "1"}, on("b"))
+			last := task("last", kv{Key: "shared", Value: "1"}, on("b"))
+			s, _ := w.engine(t).apply(t, w.runbook(first, tt.step, last))
+			require.Contains(t, told(s), "last b ok")
+			require.NotContains(t, w.notes(), "set b shared=1")
+		})
+	}
+}

@@ -77,6 +77,9 @@ func (r *run) evaluate(ctx context.Context, n *node, subject string, item *Item)
 
 // changes makes changes in their order. Between two of them the run may be stopped.
 func (r *run) changes(ctx context.Context, n *node, c *call, act *target, changes []module.Change, o *outcome) error {
+	if n.spec.Scope == module.PerCluster && len(changes) > 0 {
+		defer r.e.links.forget(everyHost) // what one host reads may come from another, also when a change has failed
+	}
 	for i, ch := range changes {
 		o.notDone = promises(changes[i:])
 		if err := r.stopped(); err != nil {
@@ -94,9 +97,6 @@ func (r *run) changes(ctx context.Context, n *node, c *call, act *target, change
 		o.done = append(o.done, made{ch.Host, ch.Summary})
 	}
 	o.notDone = nil
-	if n.spec.Scope == module.PerCluster && len(changes) > 0 {
-		r.e.links.forgetAll() // what one host reads may come from another
-	}
 	return nil
 }
 

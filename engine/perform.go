@@ -37,6 +37,7 @@ func (r *run) task(ctx context.Context, n *node, only []string) bool {
 		ended = r.everywhere(hosts, &outcome{status: event.Skipped})
 	default:
 		ended = r.work(ctx, n, hosts, items)
+		r.doubtOthers(n, hosts, ended)
 	}
 	return r.conclude(ctx, n, ended, err, only != nil)
 }
@@ -127,6 +128,32 @@ func (r *run) work(ctx context.Context, n *node, hosts []string, items []*Item) 
 		work.Wait()
 	}
 	return ended
+}
+
+// doubtOthers forgets what was read of the hosts that a task did not work on, if it changed anything: what they share
+// with its hosts, such as /etc/pve, has changed with them. A host that was worked on forgot when it was changed itself.
+func (r *run) doubtOthers(n *node, hosts []string, ended map[string]*outcome) {
+	if len(hosts) == 0 {
+		return
+	}
+	worked := map[string]bool{}
+	if n.once() {
+		worked[n.actsOn(r.b, r.subject(n, hosts)).Name] = true
+	}
+	changed := false
+	for _, h := range hosts {
+		o := ended[h]
+		if o == nil || o.status == event.NotRun {
+			continue
+		}
+		changed = changed || len(o.done) > 0 || isFailure(o.status)
+		if !n.once() {
+			worked[n.actsOn(r.b, h).Name] = true
+		}
+	}
+	if changed {
+		r.e.links.forget(func(host string) bool { return !worked[host] })
+	}
 }
 
 // subject is the host by which the plan of a task that runs once is known.
