@@ -95,7 +95,7 @@ func (f *farm) start(ctx context.Context, address, key string) error {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}
-	argv := append(plainShell(), "/usr/sbin/sshd", "-D", "-f", config)
+	argv := append(apart(), "/usr/sbin/sshd", "-D", "-f", config)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the benchmark's own command line
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -105,14 +105,17 @@ func (f *farm) start(ctx context.Context, address, key string) error {
 	return nil
 }
 
-// plainShell hides root's own .bashrc from the servers: sshd's shells read it, and what somebody keeps there may take
-// longer than all that is measured.
-func plainShell() []string {
-	rc := filepath.Join(os.Getenv("HOME"), ".bashrc")
-	if _, err := os.Stat(rc); err != nil || os.Geteuid() != 0 || !has("unshare") {
+// apart gives a server its own place for locks, since the servers stand for machines of their own, and hides root's
+// .bashrc: sshd's shells read it, and what somebody keeps there may take longer than all that is measured.
+func apart() []string {
+	if os.Geteuid() != 0 || !has("unshare") {
 		return nil
 	}
-	return []string{"unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", `mount --bind /dev/null "$0" && exec "$@"`, rc}
+	return []string{
+		"unshare", "--mount", "--propagation", "private", "/bin/sh", "-c",
+		`mount -t tmpfs tmpfs /run/lock && { ! test -e "$0" || mount --bind /dev/null "$0"; } && exec "$@"`,
+		filepath.Join(os.Getenv("HOME"), ".bashrc"),
+	}
 }
 
 // ready waits until every server answers.
