@@ -182,6 +182,29 @@ func TestLeaseThatCannotBeReadIsHeld(t *testing.T) {
 	require.Equal(t, "unknown", locked(t, err).Owner.Run)
 }
 
+// Any user of a node may make the folder first, with links in it that point at files of root.
+func TestFolderOfSomebodyElseIsNotUsed(t *testing.T) {
+	w := newWorld(t, "pve1")
+	require.NoError(t, os.MkdirAll(w.path("theirs"), 0o755))
+	require.NoError(t, os.WriteFile(w.path("precious"), []byte("kept"), 0o644))
+	require.NoError(t, os.Symlink(w.path("precious"), w.path("theirs", "lease.json.run1")))
+	require.NoError(t, os.Symlink(w.path("theirs"), w.path("lock-pve1")))
+	_, err := w.acquire("run1", "pve1")
+	require.ErrorContains(t, err, "its folder is not of the user that pxrun works as")
+	require.ErrorContains(t, err, "look: ls -ld /run/lock/pxrun")
+	kept, err := os.ReadFile(w.path("precious"))
+	require.NoError(t, err)
+	require.Equal(t, "kept", string(kept))
+
+	if os.Getuid() == 0 {
+		require.NoError(t, os.Remove(w.path("lock-pve1")))
+		require.NoError(t, os.Mkdir(w.path("lock-pve1"), 0o755))
+		require.NoError(t, os.Chown(w.path("lock-pve1"), 65534, 65534))
+		_, err = w.acquire("run1", "pve1")
+		require.ErrorContains(t, err, "its folder is not of the user that pxrun works as")
+	}
+}
+
 func TestReleaseLeavesTheLeaseOfOthers(t *testing.T) {
 	w := newWorld(t, "pve1")
 	first, err := w.acquire("run1", "pve1")

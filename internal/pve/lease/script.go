@@ -19,6 +19,9 @@ import (
 // controllers, which is why it only guards the file that does. Local guards are directories that carry a time slot in
 // their name: a guard whose holder was killed is out of date two slots later, and is never taken away from anyone. The
 // slot before and the one after are looked at too, since two contenders may stand on different sides of the turn.
+//
+// Everybody may make folders below /run/lock. One that somebody else made is not used: its owner could put links where
+// root writes.
 const script = `# take, keep or drop the lease
 verb=$1 run=$2 ttl=$3 pve=$4 dir=$5
 trap '' HUP 2>/dev/null
@@ -84,7 +87,9 @@ enter_cluster() {
 }
 
 mkdir -p "$dir" 2>/dev/null
-if enter_local; then
+if [ -L "$dir" ] || [ "$(stat -c %u "$dir" 2>/dev/null)" != "$(id -u)" ]; then
+	if [ "$verb" = drop ]; then echo "local ok"; else echo "local away"; fi
+elif enter_local; then
 	act "$dir/lease.json" local
 	rmdir "$guard"
 else
