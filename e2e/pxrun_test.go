@@ -215,3 +215,41 @@ func grep(t *testing.T, dir, word string) (file string, found bool) {
 	require.NotZero(t, looked, "%s is empty", dir)
 	return file, found
 }
+
+// process is a pxrun that is still running.
+type process struct {
+	*exec.Cmd
+	t              *testing.T
+	stdout, stderr bytes.Buffer
+	ended          chan struct{}
+}
+
+// start starts pxrun. It is gone when the test ends.
+func (a *admin) start(args ...string) *process {
+	a.t.Helper()
+	p := &process{Cmd: a.command(context.Background(), land.binary, args...), t: a.t, ended: make(chan struct{})}
+	p.Stdout, p.Stderr = &p.stdout, &p.stderr
+	require.NoError(a.t, p.Start())
+	go func() {
+		defer close(p.ended)
+		_ = p.Wait()
+	}()
+	a.t.Cleanup(func() {
+		_ = p.Process.Kill()
+		<-p.ended
+	})
+	return p
+}
+
+// end waits for the end of the process.
+func (p *process) end() result {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(90 * time.Second):
+		_ = p.Process.Kill()
+		<-p.ended
+		require.Fail(p.t, "it does not end", "%s\n%s%s", p.Cmd, &p.stdout, &p.stderr)
+	}
+	return result{t: p.t, line: p.Cmd.String(), stdout: p.stdout.String(), stderr: p.stderr.String(), exit: p.ProcessState.ExitCode()}
+}
