@@ -103,7 +103,7 @@ func runExec(ctx context.Context, a *app, o execOptions) error {
 			return err
 		}
 	}
-	bus := a.execBus()
+	bus, began := a.execBus(), a.Now()
 	_ = bus.Emit(ctx, "", "", event.RunStarted{Command: "exec", Runbook: "exec", Tasks: 1, Hosts: hosts})
 	results := a.execAll(ctx, net, bus, hosts, command, o.parallelism)
 	if !a.global.json {
@@ -112,7 +112,7 @@ func runExec(ctx context.Context, a *app, o execOptions) error {
 		}
 	}
 	status := worstOf(results)
-	_ = bus.Emit(ctx, "", "", event.RunDone{Status: status})
+	_ = bus.Emit(ctx, "", "", event.RunDone{Status: status, Duration: a.Now().Sub(began)})
 	if err := bus.Close(); err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (a *app) showExec(results []execResult) error {
 			continue
 		}
 		text := outcomeText(r.result)
-		i := slices.IndexFunc(groups, func(g *group) bool { return g.text == text })
+		i := slices.IndexFunc(groups, func(g *group) bool { return g.text == text && g.first.result.Exit == r.result.Exit })
 		if i < 0 {
 			groups = append(groups, &group{first: r, text: text})
 			i = len(groups) - 1

@@ -10,6 +10,7 @@ import (
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/internal/detach"
+	"github.com/pxrun/pxrun/internal/diag"
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/report"
 	"github.com/pxrun/pxrun/internal/transport"
@@ -77,12 +78,36 @@ func (a *app) prepare(ctx context.Context, o runOptions) (*session, error) {
 	if s.book, err = a.chooseRunbook(doc, o.runbook); err != nil {
 		return nil, err
 	}
+	if err := checkTags(doc, s.book.Name, slices.Concat(o.tags, o.skipTags)); err != nil {
+		return nil, err
+	}
 	if len(o.limit) > 0 {
 		if s.options.limit, err = selectHosts(doc.Site, o.limit); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// checkTags refuses tags that no task of the runbook bears: with a slip of the hand nothing would run and all would
+// seem well, or a task that is to be left out would run.
+func checkTags(doc *runbooks.Document, runbook string, wanted []string) error {
+	for _, rb := range doc.Runbooks {
+		if rb.Name != runbook {
+			continue
+		}
+		for _, tag := range wanted {
+			if slices.Contains(rb.Tags, tag) {
+				continue
+			}
+			known := "No task has tags."
+			if len(rb.Tags) > 0 {
+				known = "There is " + list(rb.Tags) + "."
+			}
+			return invalid("no task of runbook %q has the tag %q.%s\n%s", runbook, tag, diag.DidYouMean(tag, rb.Tags), known)
+		}
+	}
+	return nil
 }
 
 // chooseRunbook returns the named runbook, or the only one.

@@ -199,7 +199,7 @@ func TestPendingOverAllRuns(t *testing.T) {
 func TestFind(t *testing.T) {
 	s := newStore(t)
 	_, err := s.Find("last")
-	require.ErrorContains(t, err, "there is no run")
+	require.ErrorContains(t, err, "there are no runs yet")
 	a, b := create(t, s), create(t, s)
 	defer a.Close()
 	defer b.Close()

@@ -97,6 +97,9 @@ type NotFoundError struct {
 }
 
 func (e *NotFoundError) Error() string {
+	if e.Prefix == "" {
+		return "there are no runs yet"
+	}
 	if len(e.Matches) == 0 {
 		return fmt.Sprintf("there is no run %q; `pxrun runs` lists them", e.Prefix)
 	}
@@ -243,7 +246,7 @@ func (s *Store) Find(word string) (string, error) {
 	}
 	if word == "last" || word == "" {
 		if len(ids) == 0 {
-			return "", &NotFoundError{Prefix: word}
+			return "", &NotFoundError{}
 		}
 		return ids[len(ids)-1], nil
 	}
