@@ -210,7 +210,8 @@ func TestPackageWaitsForTheLockOnTheLists(t *testing.T) {
 	conn := testkit.NewConn(t, "pve1").
 		On("dpkg-query", testkit.Reply{Stdout: "age 7200\n"}).
 		OnOutput("apt-get -s", "Inst jq (1 Debian:13 [amd64])\n").
-		OnOutput("touch -c -d now /var/lib/apt/lists", "")
+		OnOutput("touch -c -d now /var/lib/apt/lists", "").
+		OnOutput("touch -c -d @0 /var/lib/apt/lists", "")
 	target := testkit.NewTarget(t, "pve1", conn)
 	locked := 3
 	target.OnDetach = func(_ string, j module.Job) (transport.Result, error) {
