@@ -81,6 +81,16 @@ func (t transcript) verdict(b event.RunDone, tallies []hostTally) string {
 	changed := Count(done, "change") + " made on " + Count(on, "host")
 	if done == 0 {
 		changed = "nothing was changed"
+		if t.broken > 0 {
+			changed = "no change was completed"
+		}
+	}
+	if t.broken > 0 {
+		was := " was"
+		if t.broken > 1 {
+			was = " were"
+		}
+		changed += "; " + Count(t.broken, "change") + was + " begun and may be half done"
 	}
 	switch b.Status {
 	case event.OK, event.Changed:

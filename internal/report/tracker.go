@@ -38,6 +38,7 @@ type tracker struct {
 	steps     map[string]*stepState
 	active    []*stepState
 	finished  int  // steps
+	broken    int  // changes that were begun and failed
 	planning  bool // tasks are being planned, before the first one acts
 	acted     bool // the first task that acts has been announced
 	connected int
@@ -98,6 +99,9 @@ func (t *tracker) see(e event.Event) *stepState {
 			s.host(e.Host).doing, s.host(e.Host).since = b.Change.Summary, e.Time
 		}
 	case event.ChangeDone:
+		if b.Error != "" {
+			t.broken++
+		}
 		if s != nil {
 			s.changeDone(e, b)
 		}
