@@ -29,7 +29,7 @@ var exitCodes = []struct {
 	text string
 }{
 	{exitOK, "done, or nothing to do"},
-	{exitFailed, "failed; nothing was changed"},
+	{exitFailed, "failed; no change was completed"},
 	{exitChanges, "the plan has changes"},
 	{exitInvalid, "invalid files or arguments; nothing was contacted"},
 	{exitUnreachable, "a host could not be reached; nothing was changed"},
