@@ -295,11 +295,21 @@ fetch /etc/corosync/authkey /etc/corosync/authkey 0400 || { echo "the member's a
 fetch /etc/pve/corosync.conf /etc/corosync/corosync.conf 0644 || { echo "the member's corosync.conf could not be copied" >&2; exit 1; }
 echo "corosync's key and configuration are those of the cluster"
 db=/var/lib/pve-cluster/config.db
+# clustered errs on the side of leaving the database alone: sqlite3 may find it locked
 clustered() {
-	if [ -L /etc/pve/local ]; then [ -e /etc/pve/corosync.conf ]
-	elif command -v sqlite3 >/dev/null 2>&1; then [ "$(sqlite3 "$db" "select count(*) from tree where name='corosync.conf'" 2>/dev/null || echo 0)" -gt 0 ]
-	else cat "$db" "$db-wal" 2>/dev/null | grep -qa 'corosync\.conf'
-	fi
+	if [ -L /etc/pve/local ]; then [ -e /etc/pve/corosync.conf ]; return; fi
+	found=$(sqlite3 "$db" "select count(*) from tree where name='corosync.conf'" 2>/dev/null)
+	case $found in
+	''|*[!0-9]*)
+		for f in "$db" "$db-wal"; do
+			if [ -e "$f" ]; then
+				cat "$f" >/dev/null || { echo "$f cannot be read" >&2; exit 1; }
+				if grep -qa 'corosync\.conf' "$f"; then return 0; fi
+			fi
+		done
+		return 1;;
+	esac
+	[ "$found" -gt 0 ]
 }
 if ! clustered; then
 	systemctl stop pve-cluster || exit 1

@@ -26,12 +26,12 @@ func keyBlob(line string) string {
 // keyName shows a key to people without its bulk: type and comment.
 func keyName(line string) string {
 	blob := keyBlob(line)
-	before, after, found := strings.Cut(line, blob)
-	if blob == "" || !found {
+	fields := strings.Fields(line)
+	i := slices.Index(fields, blob)
+	if blob == "" || i < 1 {
 		return "a key"
 	}
-	fields := strings.Fields(before)
-	return strings.TrimSpace(fields[len(fields)-1] + " " + strings.TrimSpace(after))
+	return strings.Join(append([]string{fields[i-1]}, fields[i+1:]...), " ")
 }
 
 // missingKeys are the keys that are among wanted and not among have.

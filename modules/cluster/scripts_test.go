@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/testkit"
 	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/pxrun/pxrun/inventory"
 	"github.com/stretchr/testify/require"
 )
 
@@ -128,6 +130,15 @@ func TestFinishScript(t *testing.T) {
 	require.Zero(t, result.Exit, "%s%s", result.Stdout, result.Stderr)
 	require.FileExists(t, r.dir+db, "the database of a node in a cluster is never taken away")
 
+	for _, silent := range []string{`echo "Error: database is locked" >&2; exit 5`, `exit 127`} {
+		r = prepare(t)
+		r.conn.Program(t, "sqlite3", silent)
+		r.write(db, "page\x00holds corosync.conf\x00")
+		result = r.run(finishScript, "", "192.0.2.11", "5")
+		require.Zero(t, result.Exit, "%s%s", result.Stdout, result.Stderr)
+		require.FileExists(t, r.dir+db, "a database that sqlite3 cannot tell of is looked into")
+	}
+
 	r = prepare(t)
 	r.conn.Program(t, "ssh", `exit 255`)
 	result = r.run(finishScript, "", "192.0.2.11", "5")
@@ -192,4 +203,30 @@ func TestUndoScriptOfTheDevice(t *testing.T) {
 			require.Equal(t, tt.forgotten, os.IsNotExist(err))
 		})
 	}
+}
+
+// Whatever stands in a file of a node is only text.
+func TestKeyNameOfOddLines(t *testing.T) {
+	for line, want := range map[string]string{
+		"ssh-rsa AAAA root@pve1":                   "ssh-rsa root@pve1",
+		`command="x" ssh-ed25519 BBBB ann at desk`: "ssh-ed25519 ann at desk",
+		"ssh-rsa s":       "ssh-rsa",
+		"ssh-rsa ssh-rsa": "a key",
+		"ssh-rsa":         "a key",
+		"":                "a key",
+	} {
+		require.Equal(t, want, keyName(line), "%q", line)
+	}
+}
+
+func TestClusterAddrIsAnAddress(t *testing.T) {
+	node := pve.NodeState{Host: "pve1", Hostname: "pve1", Members: &pve.Members{Nodes: []pve.Member{{Name: "pve1", IP: "-oProxyCommand=x"}}}}
+	host := inventory.Host{Name: "pve1", Address: "192.0.2.11"}
+	addr, err := clusterAddr(node, host)
+	require.NoError(t, err)
+	require.Equal(t, "192.0.2.11", addr)
+	node.Members.Nodes[0].IP = "192.0.2.21"
+	addr, err = clusterAddr(node, host)
+	require.NoError(t, err)
+	require.Equal(t, "192.0.2.21", addr)
 }

@@ -63,8 +63,11 @@ func hostsOf(states []pve.NodeState) []string {
 
 // clusterAddr is the address by which other nodes of the cluster reach a node: what its name stands for.
 func clusterAddr(s pve.NodeState, h inventory.Host) (string, error) {
-	if m, ok := s.Members.Member(s.Hostname); ok && m.IP != "" {
-		return m.IP, nil
+	// It becomes an argument of pvecm and ssh on another node, so only an address will do, whatever the file says.
+	if m, ok := s.Members.Member(s.Hostname); ok {
+		if a, err := netip.ParseAddr(m.IP); err == nil {
+			return a.String(), nil
+		}
 	}
 	if a, ok := s.HostnameAddr(); ok {
 		return a.String(), nil
