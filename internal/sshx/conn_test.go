@@ -45,6 +45,9 @@ func TestCommandsKeepOutputStatusAndWordsExactly(t *testing.T) {
 		"trap on exit":        {transport.Command{Script: "trap 'echo bye' EXIT; echo hi"}, "hi\nbye\n", "", 0},
 		"standard input":      {transport.Command{Argv: []string{"cat"}, Stdin: []byte("one'\ntwo")}, "one'\ntwo", "", 0},
 		"input not read":      {transport.Command{Argv: []string{"true"}, Stdin: bytes.Repeat([]byte("x"), 60000)}, "", "", 0},
+		"test holds":          {transport.Command{Script: "test -d /tmp"}, "", "", 0},
+		"test fails":          {transport.Command{Argv: []string{"test", "-d", "/no such"}}, "", "", 1},
+		"test of a word":      {transport.Command{Argv: []string{"test", "a b = c"}}, "", "", 0},
 		"input is not shared": {transport.Command{Argv: []string{"cat"}}, "", "", 0},
 		"environment":         {transport.Command{Script: `echo "$A"`, Env: map[string]string{"A": "it's"}}, "it's\n", "", 0},
 		"english":             {transport.Command{Script: `echo $LC_ALL`}, "C\n", "", 0},
@@ -72,6 +75,9 @@ func TestScriptCannotHarmTheSharedShell(t *testing.T) {
 	c := connect(t, s)
 	for _, script := range []string{"cd /; X=1; umask 0", "if then", "'", "exit 9", "exec true", "set -e; false", "set -u; $NOPE", "__pxrun() { :; }; true", "kill $$", "exec >&- 2>&-", "trap '' EXIT TERM; true"} {
 		_ = run(t, c, transport.Command{Script: script})
+	}
+	for _, words := range [][]string{{"test", "1", "-eq", "x"}, {"test", "(", "a"}, {"test", "-t", "0"}, {"test", "a=1"}, {"false"}, {"test", "", ";exit"}, {"test"}} {
+		_ = run(t, c, transport.Command{Argv: words})
 	}
 	r := run(t, c, transport.Command{Script: `pwd; echo "$X"; umask`})
 	home, err := os.Getwd()

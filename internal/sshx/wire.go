@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -111,8 +112,37 @@ func shellAfterSudo(ready string) string {
 	return prologue + mark(ready, `"$$"`) + ";exec /bin/sh"
 }
 
+// plain is a script of one line without anything that a shell would expand or obey.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_./:=+,@% -]+$`)
+
+// builtin gives the text of a command that is a test or nothing at all: it runs inside the shell and cannot change it,
+// so it needs no subshell. Guards are of this kind, and a fork costs a small host more than all the rest of them.
+func builtin(c transport.Command) (text string, ok bool) {
+	words := c.Argv
+	switch {
+	case len(c.Env) > 0 || len(c.Stdin) > 0:
+		return "", false
+	case c.Script != "":
+		if len(c.Argv) > 0 || !plain.MatchString(c.Script) {
+			return "", false
+		}
+		words = strings.Fields(c.Script)
+	}
+	if len(words) == 0 || words[0] != "test" && words[0] != "true" && words[0] != "false" {
+		return "", false
+	}
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = quote(w)
+	}
+	return strings.Join(quoted, " "), true
+}
+
 // shellLine is one command as it is written to a shared shell.
 func shellLine(c transport.Command, marker string) string {
+	if text, ok := builtin(c); ok {
+		return text + " </dev/null;__pxrun " + marker + "\n"
+	}
 	if len(c.Stdin) == 0 {
 		return "( " + body(c) + " )</dev/null;__pxrun " + marker + "\n"
 	}
