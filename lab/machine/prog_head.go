@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"context" //nolint:gosec // md5sum is a program that scripts use
+	"context"
 	"errors"
 	"io"
 	"os"

@@ -2,7 +2,7 @@ package machine
 
 import (
 	"cmp"
-	"context" //nolint:gosec // md5sum is a program that scripts use
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"hash"
