@@ -206,12 +206,20 @@ func (t transcript) left(s event.Summary) []string {
 	return append(lines, "  Take it back with: pxrun release "+t.run)
 }
 
+// abandoned reports whether a run ended before its first task: its plan could not be made, was stale, or nobody wanted
+// it. There is nothing to go on with then; what to do instead stands in the error.
+func abandoned(s event.Summary) bool {
+	return len(s.Steps) > 0 && !slices.ContainsFunc(s.Steps, func(step event.StepSummary) bool {
+		return step.Status != event.NotRun || step.Reason == "" || len(step.Hosts) > 0
+	})
+}
+
 func (t transcript) next(b event.RunDone) []string {
 	switch b.Status {
 	case event.OK, event.Changed, event.Skipped:
 		return nil
 	}
-	if t.run == "" || t.start.Command == "exec" {
+	if t.run == "" || t.start.Command == "exec" || abandoned(b.Summary) {
 		return nil
 	}
 	lines := []string{"", "Next: mend the cause, then  " + t.paint(accent, "pxrun resume "+t.run)}
