@@ -14,7 +14,9 @@ import (
 	"io"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,7 +93,15 @@ type job struct {
 	module.Job
 }
 
+// variable is a name that a shell takes for that of a variable.
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
 func (r *Runner) describe(host, run string, j module.Job) (*job, error) {
+	for name := range j.Command.Env {
+		if !variable.MatchString(name) {
+			return nil, fmt.Errorf("%s: job %q: the environment variable %q cannot be set in a shell", host, j.Name, name)
+		}
+	}
 	random := r.Random
 	if random == nil {
 		random = rand.Reader
@@ -147,11 +157,13 @@ const isRunning = `running() {
 }
 `
 
-// startScript starts the job unless it is there. It may be run again at any time: a job is started by whoever can make
-// its folder, and a unit cannot be started twice. $1 folder, $2 unit, $3 hash, $4 run, $5 nonce, $6 the unit's script.
+// startScript starts the job unless it is there. It may be run again at any time, also while an earlier call of it still
+// hangs on a connection that is dead: the folder appears whole, by a rename that only one call can make, and a unit
+// cannot be started twice. What was cut off on its way is not started. $1 folder, $2 unit, $3 hash, $4 run, $5 nonce,
+// $6 the unit's script, $7 the size of standard input.
 const startScript = "# start the job, or find it\n" + isRunning + `umask 077
 mkdir -p "${1%/*}" || exit 1
-if ! mkdir "$1" 2>/dev/null; then
+if [ -d "$1" ]; then
 	hash= run= nonce= rc=
 	[ -r "$1/job" ] && read -r hash run nonce <"$1/job"
 	[ -s "$1/rc" ] && read -r rc <"$1/rc"
@@ -165,12 +177,21 @@ if ! mkdir "$1" 2>/dev/null; then
 	n=0 # its unit may be about to go
 	while running "$1" "$2" && [ "$n" -lt 50 ]; do sleep 0.1; n=$((n+1)); done
 	rm -rf "$1"
-	mkdir "$1" || exit 1
 fi
-cat >"$1/stdin" && printf '%s' "$6" >"$1/start" && : >"$1/out" && : >"$1/err" || exit 1
-echo "$3 $4 $5" >"$1/job" || exit 1
+t=$(mktemp -d "$1.XXXXXX") || exit 1
+cat >"$t/stdin" && printf '%s' "$6" >"$t/start" && : >"$t/out" && : >"$t/err" && echo "$3 $4 $5" >"$t/job" || { rm -rf "$t"; exit 1; }
+if [ "$(wc -c <"$t/stdin")" -ne "$7" ]; then
+	rm -rf "$t"
+	echo "the standard input of the job did not arrive whole" >&2
+	exit 1
+fi
+mv -T "$t" "$1" || { rm -rf "$t"; exit 1; }
 if command -v systemd-run >/dev/null 2>&1; then
-	systemd-run --quiet --collect --unit="$2" -p WorkingDirectory=/ /bin/sh "$1/start" || { rm -rf "$1"; exit 1; }
+	systemd-run --quiet --collect --unit="$2" -p WorkingDirectory=/ /bin/sh "$1/start" || {
+		if running "$1" "$2"; then echo "found $4 $5"; exit 0; fi
+		rm -rf "$1"
+		exit 1
+	}
 else
 	: >"$1/plain"
 	setsid nohup /bin/sh "$1/start" </dev/null >/dev/null 2>&1 &
@@ -189,7 +210,7 @@ type begun struct {
 // start starts the job or finds it. A connection that is lost meanwhile leaves open which; then it asks again.
 func (j *job) start(ctx context.Context, c transport.Conn) (begun, error) {
 	cmd := transport.Command{
-		Script: startScript, Argv: []string{j.dir, j.unit, j.hash, j.run, j.nonce, j.body},
+		Script: startScript, Argv: []string{j.dir, j.unit, j.hash, j.run, j.nonce, j.body, strconv.Itoa(len(j.Command.Stdin))},
 		Stdin: j.Command.Stdin, Mutates: true, Timeout: time.Minute,
 	}
 	res, err := c.Run(ctx, cmd)

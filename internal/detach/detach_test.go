@@ -154,6 +154,32 @@ func TestStandardInputIsGoneOnceItIsRead(t *testing.T) {
 	require.Contains(t, string(r.Stdout), "\n700\n")
 }
 
+// A connection that is lost while the input is on its way looks like the end of the input.
+func TestAJobWhoseInputWasCutOffIsNotStarted(t *testing.T) {
+	n := newNode(t)
+	n.before = func(c *transport.Command) error {
+		c.Stdin = c.Stdin[:len(c.Stdin)/2]
+		return nil
+	}
+	j := n.job("sh")
+	j.Command.Stdin = []byte("cd /some/where && rm -rf old\n")
+	_, err := n.run(t.Context(), "01A", j)
+	require.ErrorContains(t, err, "the standard input of the job did not arrive whole")
+	require.Zero(t, n.started())
+	entries, err := os.ReadDir(n.file("run"))
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+func TestNamesOfVariablesAreNoShellText(t *testing.T) {
+	n := newNode(t)
+	j := n.job("true")
+	j.Command.Env["A=1; touch $T/owned; B"] = "1"
+	_, err := n.run(t.Context(), "01A", j)
+	require.ErrorContains(t, err, "cannot be set in a shell")
+	require.Empty(t, n.Calls())
+}
+
 func TestAJobThatIsRunningIsFollowed(t *testing.T) {
 	n := newNode(t)
 	n.left("01A", "0")
