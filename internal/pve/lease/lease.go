@@ -160,7 +160,7 @@ func (l *Locker) verdict(host, verb string, r transport.Result) error {
 			return fmt.Errorf("%s: the guard of %s stays taken: another run is at work there, or one was killed; a left-over guard expires within two minutes", host, file)
 		case "away":
 			if place == "local" {
-				return fmt.Errorf("%s: %s cannot be written, or its folder is not of the user that pxrun works as (look: ls -ld %s; df %s)", host, file, l.cfg.Local, l.cfg.Local)
+				return fmt.Errorf("%s: %s cannot be written, or its folder is not of the user that pxrun works as (look: ls -ld %s; df %s; if it is of a user who has no business there, remove it as root: rm -r %s)", host, file, l.cfg.Local, l.cfg.Local, l.cfg.Local)
 			}
 		}
 	}

@@ -92,6 +92,7 @@ if [ -L "$dir" ] || [ "$(stat -c %u "$dir" 2>/dev/null)" != "$(id -u)" ]; then
 elif enter_local; then
 	act "$dir/lease.json" local
 	rmdir "$guard"
+	if [ "$verb" = drop ] && [ "$(id -u)" != 0 ]; then rmdir "$dir" 2>/dev/null; fi # else it would keep root out
 else
 	echo "local busy"
 fi
