@@ -147,7 +147,7 @@ var protectedFiles = []struct{ pattern, why, override string }{
 	{`^/var/lib/pve-cluster(/|$)`, "it is the database of pmxcfs", "none"},
 }
 
-var guestConfig = regexp.MustCompile(`^/etc/pve/(nodes/[^/]+/)?(qemu-server|lxc)(/|$)`)
+var guestConfig = regexp.MustCompile(`^/etc/pve/(nodes/[^/]+/|local/)?(qemu-server|lxc)(/|$)`)
 
 // refuseFile says no to files that reference §14 forbids to touch.
 func refuseFile(host string, a fileArgs) error {

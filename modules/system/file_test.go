@@ -205,8 +205,10 @@ func TestFileRefusesWhatTheClusterHangsOn(t *testing.T) {
 		requireRefusal(t, err, "refused: change "+path)
 	}
 	target := testkit.NewTarget(t, "pve1", testkit.NewConn(t, "pve1"))
-	_, err := get(t, "file").Plan(t.Context(), target, testkit.Args(t, get(t, "file"), "path = \"/etc/pve/nodes/pve1/qemu-server/100.conf\"\nstate = \"absent\""))
-	requireRefusal(t, err, "qm destroy")
+	for _, path := range []string{"nodes/pve1/qemu-server/100.conf", "local/lxc/101.conf", "qemu-server/100.conf"} {
+		_, err := get(t, "file").Plan(t.Context(), target, testkit.Args(t, get(t, "file"), "path = \"/etc/pve/"+path+"\"\nstate = \"absent\""))
+		requireRefusal(t, err, "qm destroy")
+	}
 }
 
 func TestFileInPmxcfsIsPutWithoutModeAndOwner(t *testing.T) {

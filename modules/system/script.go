@@ -93,8 +93,9 @@ func (a scriptArgs) name() string {
 }
 
 // runScript writes its input to a file that only its user can read, runs it and removes it: a script may hold secrets,
-// which must not stand in an argument list. Arguments: directory, number of the interpreter's words, those words, the
-// script's arguments. They are brought into their order by turning the list around itself.
+// which must not stand in an argument list. One that a lost connection has cut off is not run. Arguments: the script's
+// size, directory, number of the interpreter's words, those words, the script's arguments. They are brought into their
+// order by turning the list around itself.
 const runScript = `# run a script from standard input
 umask 077
 f=$(mktemp) || exit 1
@@ -103,6 +104,8 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 cat >"$f" || exit 1
+if [ "$(wc -c <"$f")" -ne "$1" ]; then echo "the script did not arrive whole" >&2; exit 1; fi
+shift
 umask 022
 cd "$1" || exit 1
 n=$2
@@ -115,6 +118,6 @@ while [ "$rest" -gt 0 ]; do set -- "$@" "$1"; shift; rest=$((rest - 1)); done
 `
 
 func (a scriptArgs) command(text []byte) transport.Command {
-	argv := append([]string{a.Dir, strconv.Itoa(len(a.Interpreter))}, a.Interpreter...)
+	argv := append([]string{strconv.Itoa(len(text)), a.Dir, strconv.Itoa(len(a.Interpreter))}, a.Interpreter...)
 	return transport.Command{Script: runScript, Argv: append(argv, a.Args...), Stdin: text, Env: a.Env}
 }
