@@ -18,20 +18,20 @@ func registry() module.Registry { return module.NewRegistry(modules.All()...) }
 func newModulesCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "modules", Short: "List the built-in modules, or show one", GroupID: groupLook,
-		Long: long("Lists what a task can do. \"pxrun modules show NAME\" documents one module: its arguments, outputs and an example.", exitOK, exitInvalid),
+		Long: long("Lists what a task can do. \"pxrun modules show NAME\" documents one module: its arguments, outputs and an example.", exitOK),
 		Args: checked(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error { return runModulesList(a) },
 	}
 	list := &cobra.Command{
 		Use: "list", Short: "List the built-in modules",
-		Long: long("Lists the built-in modules with one sentence each.", exitOK, exitInvalid),
+		Long: long("Lists the built-in modules with one sentence each.", exitOK),
 		Args: checked(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error { return runModulesList(a) },
 	}
 	show := &cobra.Command{
 		Use: "show NAME", Short: "Show a module's arguments, outputs and an example",
 		Long: long("Shows the documentation of a module, made from its declaration. With --json it prints the JSON schema of its arguments.",
-			exitOK, exitInvalid),
+			exitOK),
 		Args: checked(cobra.ExactArgs(1)),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return registry().Names(), cobra.ShellCompDirectiveNoFileComp

@@ -46,5 +46,6 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("%s is locked by run %s of %s (%s) until %s", e.Host, e.Owner.Run, e.Owner.Controller, e.Owner.Runbook, e.Expires.Format(time.RFC3339))
+	return fmt.Sprintf("%s is locked by run %s of %s (%s) until %s\nWait for it to end. A run that died gives way at that time, or at once to: pxrun resume %s", e.Host, e.Owner.Run,
+		e.Owner.Controller, e.Owner.Runbook, e.Expires.Format(time.RFC3339), e.Owner.Run)
 }
