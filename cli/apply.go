@@ -80,7 +80,7 @@ func runApply(ctx context.Context, a *app, o applyOptions) (err error) {
 	if !o.autoApprove && (!a.InTerminal || a.global.json) {
 		return invalid("apply changes hosts, and nobody is there to be asked.\nSay --auto-approve, or apply a plan that was made with: pxrun plan --out FILE")
 	}
-	ctx, interrupts, stop := twoStage(ctx, a.Streams)
+	ctx, signals, stop := twoStage(ctx, a.Streams)
 	defer stop()
 	s, err := a.prepare(ctx, o.runOptions)
 	if err != nil {
@@ -102,7 +102,7 @@ func runApply(ctx context.Context, a *app, o applyOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.record(run, nil, engine.Config{Command: "apply"}, interrupts); err != nil {
+	if err := s.record(run, nil, engine.Config{Command: "apply"}, signals); err != nil {
 		return errors.Join(err, run.Close())
 	}
 	return s.perform(ctx, run, o)
@@ -138,7 +138,7 @@ func (s *session) meta() (journal.Meta, error) {
 }
 
 // record makes the engine of a run that is written down, that others are kept off, and that can be resumed.
-func (s *session) record(run *journal.Run, past *event.History, cfg engine.Config, interrupts <-chan struct{}) error {
+func (s *session) record(run *journal.Run, past *event.History, cfg engine.Config, signals *interrupts) error {
 	a := s.app
 	sink, terminal := a.sink(func(string) string { return run.Dir() })
 	s.terminal, s.recorded = terminal, true
@@ -146,7 +146,7 @@ func (s *session) record(run *journal.Run, past *event.History, cfg engine.Confi
 	cfg.RunID, cfg.Past, cfg.Keep = run.ID(), past, run.Keep
 	cfg.Locker = lease.New(lease.Config{})
 	cfg.Owner = engine.Owner{Run: run.ID(), Controller: a.controller(), PID: os.Getpid(), Runbook: s.book.Name, Since: a.Now()}
-	return s.start(cfg, bus, interrupts)
+	return s.start(cfg, bus, signals)
 }
 
 // perform plans, shows, asks and applies.
@@ -173,6 +173,7 @@ func (s *session) perform(ctx context.Context, run *journal.Run, o applyOptions)
 		s.engine.Abandon(ctx, "the plan could not be recorded")
 		return err
 	}
+	s.signals.engine(true)
 	summary, err := s.engine.Apply(ctx, s.book, plan)
 	code := engine.ExitCode(summary, err)
 	if err != nil && unexplained(err) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -37,30 +38,40 @@ func interruptible(ctx context.Context, s Streams) (context.Context, func()) {
 	}
 }
 
-// twoStage hands interrupts to the engine: the first asks it to finish what is under way, the second to stop at once. A
-// third ends the context, for whatever does not listen to the engine.
-func twoStage(ctx context.Context, s Streams) (context.Context, <-chan struct{}, func()) {
+// interrupts are the signals of a command that changes things. While the engine works it gets them: the first asks it to
+// finish what is under way, the second to stop at once. At all other times, such as during a question, the first one
+// ends the command.
+type interrupts struct {
+	toEngine chan struct{}
+	working  atomic.Bool
+}
+
+// engine says whether the engine is at work.
+func (i *interrupts) engine(working bool) { i.working.Store(working) }
+
+// twoStage starts to listen for interrupts. A third one ends the context, for whatever does not listen to the engine.
+func twoStage(ctx context.Context, s Streams) (context.Context, *interrupts, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 3)
 	stop := s.Signals(signals)
-	interrupts := make(chan struct{}, 2)
+	i := &interrupts{toEngine: make(chan struct{}, 2)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for n := 1; ; n++ {
+		for n := 0; ; {
 			select {
 			case <-signals:
-				if n > 2 {
+				if n++; n > 2 || !i.working.Load() {
 					cancel(errInterrupted)
 					return
 				}
-				interrupts <- struct{}{}
+				i.toEngine <- struct{}{}
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
-	return ctx, interrupts, func() {
+	return ctx, i, func() {
 		stop()
 		cancel(nil)
 		<-done

@@ -45,7 +45,7 @@ than one.
 }
 
 func runPlan(ctx context.Context, a *app, o planOptions) (err error) {
-	ctx, interrupts, stop := twoStage(ctx, a.Streams)
+	ctx, signals, stop := twoStage(ctx, a.Streams)
 	defer stop()
 	s, err := a.prepare(ctx, o.runOptions)
 	if err != nil {
@@ -58,7 +58,7 @@ func runPlan(ctx context.Context, a *app, o planOptions) (err error) {
 	sink, terminal := a.sink(nil)
 	s.terminal = terminal
 	bus := event.NewBus(event.BusConfig{Now: a.Now, Redact: a.secrets.Redact, Sinks: []event.Sink{sink}})
-	if err := s.start(engine.Config{Command: "plan"}, bus, interrupts); err != nil {
+	if err := s.start(engine.Config{Command: "plan"}, bus, signals); err != nil {
 		return err
 	}
 	plan, err := s.plan(ctx)
@@ -86,7 +86,9 @@ func closing(s *session, err error) error {
 
 // plan makes the plan and tells problems of the runbook's expressions.
 func (s *session) plan(ctx context.Context) (*engine.Plan, error) {
+	s.signals.engine(true)
 	plan, problems := s.engine.Plan(ctx, s.book)
+	s.signals.engine(false)
 	cut := func(p *hcl.Diagnostic) bool { return p.Summary == "Interrupted" }
 	if ctx.Err() != nil || plan == nil && slices.ContainsFunc(problems, cut) {
 		return nil, exitWith(exitInterrupted) // the report has said so

@@ -114,7 +114,7 @@ func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptio
 	if err != nil {
 		return err
 	}
-	if err := s.record(run, nil, engine.Config{Command: "release"}, nil); err != nil {
+	if err := s.record(run, nil, engine.Config{Command: "release"}, &interrupts{}); err != nil {
 		return errors.Join(err, run.Close())
 	}
 	began := a.Now()

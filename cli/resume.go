@@ -48,7 +48,7 @@ func runResume(ctx context.Context, a *app, o resumeOptions) (err error) {
 	if !o.autoApprove && (!a.InTerminal || a.global.json) {
 		return invalid("resume changes hosts, and nobody is there to be asked.\nSay --auto-approve")
 	}
-	ctx, interrupts, stop := twoStage(ctx, a.Streams)
+	ctx, signals, stop := twoStage(ctx, a.Streams)
 	defer stop()
 	store, err := a.store()
 	if err != nil {
@@ -80,7 +80,7 @@ func runResume(ctx context.Context, a *app, o resumeOptions) (err error) {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	if err := s.record(run, &record.History, engine.Config{Command: "resume"}, interrupts); err != nil {
+	if err := s.record(run, &record.History, engine.Config{Command: "resume"}, signals); err != nil {
 		return err
 	}
 	owned = false

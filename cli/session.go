@@ -65,7 +65,8 @@ type session struct {
 	bus      *event.Bus
 	engine   *engine.Engine
 	terminal *report.Terminal // nil when the report is no live one
-	recorded bool             // the run is in the journal and ends with a summary
+	signals  *interrupts
+	recorded bool // the run is in the journal and ends with a summary
 }
 
 // prepare loads the site and finds the runbook.
@@ -185,13 +186,13 @@ func (a *app) sink(logs func(run string) string) (event.Sink, *report.Terminal) 
 const jsonBacklog = 10_000
 
 // start makes the engine. Sinks come from the caller since only recorded runs have a journal.
-func (s *session) start(cfg engine.Config, bus *event.Bus, interrupts <-chan struct{}) error {
+func (s *session) start(cfg engine.Config, bus *event.Bus, signals *interrupts) error {
 	source, err := s.app.digest(s.doc)
 	if err != nil {
 		return err
 	}
-	s.bus = bus
-	cfg.Bus, cfg.Interrupts, cfg.Source = bus, interrupts, source
+	s.bus, s.signals = bus, signals
+	cfg.Bus, cfg.Interrupts, cfg.Source = bus, signals.toEngine, source
 	cfg.Dial = s.net.dial
 	cfg.Limit, cfg.Tags, cfg.SkipTags, cfg.Parallelism = s.options.limit, s.options.tags, s.options.skipTags, s.options.parallelism
 	cfg.Facts = engine.Facts{Probes: []transport.Command{pve.FactsProbe()}, Gather: pve.Facts}
