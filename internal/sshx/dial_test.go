@@ -355,6 +355,18 @@ func startAgent(t *testing.T) (socket string, public ssh.PublicKey) {
 	return socket, signer.PublicKey()
 }
 
+// Every host waits for the agent's list of keys, so one that hangs must not hold the run.
+func TestAgentThatHangsIsGivenUp(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "agent")
+	l, err := net.Listen("unix", socket) // its backlog accepts, nobody answers
+	require.NoError(t, err)
+	defer l.Close()
+	k := keyring{socket: socket, patience: 20 * time.Millisecond}
+	defer k.close()
+	_, err = k.agentKeys()
+	require.ErrorContains(t, err, "timeout")
+}
+
 func encrypt(t *testing.T, path, phrase string) string {
 	t.Helper()
 	raw, err := os.ReadFile(path)

@@ -85,7 +85,7 @@ func New(cfg Config) *Dialer {
 		cfg.DialContext = (&net.Dialer{}).DialContext
 	}
 	d := &Dialer{
-		cfg: cfg, keys: keyring{socket: cfg.Agent}, places: make(chan struct{}, cfg.Parallel), bastions: map[string]*bastion{},
+		cfg: cfg, keys: keyring{socket: cfg.Agent, patience: agentPatience}, places: make(chan struct{}, cfg.Parallel), bastions: map[string]*bastion{},
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	var notes []string

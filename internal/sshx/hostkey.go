@@ -1,11 +1,13 @@
 package sshx
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/pxrun/pxrun/inventory"
@@ -170,6 +172,9 @@ func keyFileWord(kind string) string {
 	}
 }
 
+// lockPatience is how long another process may hold the file of known hosts.
+const lockPatience = 5 * time.Second
+
 // accept writes a new host's key down. The file is locked and read again first, so that two runs that meet the host at
 // the same moment do not trust two keys.
 func (d *Dialer) accept(file, name string, key ssh.PublicKey) error {
@@ -179,7 +184,9 @@ func (d *Dialer) accept(file, name string, key ssh.PublicKey) error {
 		return fmt.Errorf("write down the host key: %w", err)
 	}
 	lock := flock.New(file, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
-	if err := lock.Lock(); err != nil {
+	within, done := context.WithTimeout(d.ctx, lockPatience)
+	defer done()
+	if _, err := lock.TryLockContext(within, 10*time.Millisecond); err != nil {
 		return fmt.Errorf("write down the host key: lock %s: %w", file, err)
 	}
 	defer func() { _ = lock.Unlock() }()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/melbahja/goph"
 	"github.com/pxrun/pxrun/internal/secret"
@@ -19,14 +20,15 @@ import (
 
 // keyring holds the keys of one dialer: each file is read and decrypted once, the agent asked once.
 type keyring struct {
-	mu     sync.Mutex
-	files  map[string]*keyFile
-	socket string
-	asked  bool
-	conn   net.Conn
-	agent  []ssh.Signer
-	err    error
-	best   string // the fingerprint that opened the last host: its neighbours likely take it too
+	mu       sync.Mutex
+	files    map[string]*keyFile
+	socket   string
+	patience time.Duration // with the agent's list
+	asked    bool
+	conn     net.Conn
+	agent    []ssh.Signer
+	err      error
+	best     string // the fingerprint that opened the last host: its neighbours likely take it too
 }
 
 // keyFile is a private key on disk. An encrypted one is opened when a server has agreed to its public half.
@@ -81,6 +83,9 @@ func readPublic(path string) ssh.PublicKey {
 	return key
 }
 
+// agentPatience is how long the agent may take to list its keys. All hosts wait for it.
+const agentPatience = 10 * time.Second
+
 // agentKeys lists the agent's keys. Without an agent there are none.
 func (k *keyring) agentKeys() ([]ssh.Signer, error) {
 	k.mu.Lock()
@@ -89,9 +94,16 @@ func (k *keyring) agentKeys() ([]ssh.Signer, error) {
 		return k.agent, k.err
 	}
 	k.asked = true
-	k.conn, k.err = net.Dial("unix", k.socket)
+	k.conn, k.err = net.DialTimeout("unix", k.socket, k.patience)
+	if k.err != nil {
+		return nil, k.err
+	}
+	k.err = k.conn.SetDeadline(time.Now().Add(k.patience))
 	if k.err == nil {
 		k.agent, k.err = agent.NewClient(k.conn).Signers()
+	}
+	if k.err == nil {
+		k.err = k.conn.SetDeadline(time.Time{}) // a signature may wait for a person
 	}
 	return k.agent, k.err
 }
