@@ -105,7 +105,6 @@ func TestCorosyncIsReadAsItSpeaks(t *testing.T) {
 		require.Equal(t, []any{2 + i/2, i % 2, hosts[0].on[network], peer.on[network], true, true}, []any{l.NodeID, l.Link, l.Local, l.Remote, l.Enabled, l.Connected})
 		require.Greater(t, l.MTU, 1000)
 	}
-	require.Equal(t, 4, connected(pve.ParseLinkStatus([]byte(hosts[0].sh("corosync-cfgtool -s")))))
 	stats := func() []byte { return []byte(hosts[0].sh("corosync-cmapctl -m stats")) }
 	require.Eventually(t, func() bool {
 		for _, l := range pve.AddKnetStats(links(), stats(), 1) {
@@ -115,7 +114,6 @@ func TestCorosyncIsReadAsItSpeaks(t *testing.T) {
 		}
 		return true
 	}, waitLimit, poll, "no round trips were measured")
-	require.Equal(t, "3", pve.ParseCmap([]byte(hosts[0].sh("corosync-cmapctl totem.config_version")))["totem.config_version"])
 
 	// A link that fails.
 	hosts[1].sh("ip link set eth2 down")
@@ -127,7 +125,6 @@ func TestCorosyncIsReadAsItSpeaks(t *testing.T) {
 			require.Positive(t, l.Downs)
 		}
 	}
-	require.Equal(t, 3, connected(pve.ParseLinkStatus([]byte(hosts[0].sh("corosync-cfgtool -s")))))
 
 	// Two nodes of three are away: the output is whole, and the exit status is 2.
 	hosts[1].sh("systemctl kill --signal=KILL corosync-e2e")
