@@ -70,21 +70,6 @@ func ParsePackages(text []byte) map[string]string {
 	return installed
 }
 
-// ParsePVEVersion reads the line of pveversion, "pve-manager/9.1.4/<hash> (running kernel: …)".
-func ParsePVEVersion(text []byte) (version, kernel string, err error) {
-	line := firstLine(text)
-	rest, ok := strings.CutPrefix(line, "pve-manager/")
-	if !ok {
-		return "", "", fmt.Errorf("pveversion: unexpected answer %q", line)
-	}
-	version, rest, _ = strings.Cut(rest, "/")
-	version, _, _ = strings.Cut(version, " ")
-	if _, after, found := strings.Cut(rest, "(running kernel: "); found {
-		kernel = strings.TrimSuffix(after, ")")
-	}
-	return version, kernel, nil
-}
-
 // Interface is a network interface with its addresses.
 type Interface struct {
 	Name  string         `json:"name"`

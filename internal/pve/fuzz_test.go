@@ -38,15 +38,12 @@ func FuzzMembers(f *testing.F) {
 	})
 }
 
-func FuzzGuestsAndVersions(f *testing.F) {
-	seed(f, "vmlist-one.json", "version.json")
+func FuzzGuests(f *testing.F) {
+	seed(f, "vmlist-one.json")
 	f.Fuzz(func(t *testing.T, text []byte) {
 		guests, err := ParseGuests(text)
 		if err != nil && guests != nil {
 			t.Fatal("guests beside an error")
-		}
-		if v, err := ParseFileVersions(text); err == nil && v.Files == nil {
-			t.Fatal("no files and no error")
 		}
 	})
 }
@@ -67,14 +64,13 @@ func FuzzQuorum(f *testing.F) {
 }
 
 func FuzzLinks(f *testing.F) {
-	seed(f, "cfgtool-n.txt", "cfgtool-s.txt", "cmapctl.txt")
+	seed(f, "cfgtool-n.txt", "cmapctl.txt")
 	f.Fuzz(func(t *testing.T, text []byte) {
-		for _, l := range AddKnetStats(append(ParseLinks(text), ParseLinkStatus(text)...), text, 1) {
+		for _, l := range AddKnetStats(ParseLinks(text), text, 1) {
 			if l.Connected && l.NodeID == 0 && bytes.Contains(text, []byte("nodeid")) && !bytes.Contains(text, []byte("stats.knet.node0")) {
 				t.Fatalf("a link to nobody: %+v", l)
 			}
 		}
-		ParseCmap(text)
 		ParseUnits(text)
 	})
 }

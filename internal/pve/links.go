@@ -51,27 +51,6 @@ func ParseLinks(text []byte) []PeerLink {
 	return links
 }
 
-// ParseLinkStatus reads the output of corosync-cfgtool -s: for each link the state of each node, the local one left
-// out.
-func ParseLinkStatus(text []byte) []PeerLink {
-	var links []PeerLink
-	link, local := -1, ""
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line)
-		switch {
-		case len(fields) >= 3 && fields[0] == "LINK" && fields[1] == "ID":
-			link, local = atoi(fields[2]), ""
-		case len(fields) == 3 && fields[0] == "addr" && fields[1] == "=":
-			local = fields[2]
-		case len(fields) >= 3 && fields[0] == "nodeid:" && link >= 0:
-			if id := atoi(strings.TrimSuffix(fields[1], ":")); id != 0 && fields[2] != "localhost" {
-				links = append(links, PeerLink{NodeID: id, Link: link, Local: local, Enabled: true, Connected: fields[2] == "connected"})
-			}
-		}
-	}
-	return links
-}
-
 // AddKnetStats completes links with the numbers of corosync-cmapctl -m stats: round trip times, MTU, and how often a
 // link was down. Links that only the statistics know are added; the node's own loopback link is left out.
 func AddKnetStats(links []PeerLink, text []byte, ownID int) []PeerLink {
@@ -120,17 +99,4 @@ func knetKey(key string) (node, link int, name string, ok bool) {
 	node, nodeErr := strconv.Atoi(n)
 	link, linkErr := strconv.Atoi(l)
 	return node, link, parts[4], isNode && isLink && nodeErr == nil && linkErr == nil
-}
-
-// ParseCmap reads the lines of corosync-cmapctl, "key (type) = value", into a map.
-func ParseCmap(text []byte) map[string]string {
-	values := map[string]string{}
-	for line := range strings.Lines(string(text)) {
-		left, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), " = ")
-		key, _, typed := strings.Cut(left, " (")
-		if ok && typed && key != "" {
-			values[key] = strings.TrimSpace(value)
-		}
-	}
-	return values
 }

@@ -180,42 +180,17 @@ func TestGuests(t *testing.T) {
 	require.Empty(t, none)
 }
 
-func TestFileVersions(t *testing.T) {
-	v, err := ParseFileVersions(data(t, "version.json"))
-	require.NoError(t, err)
-	require.EqualValues(t, 1795302336, v.Start)
-	require.EqualValues(t, 3, v.Files["corosync.conf"])
-	require.NotContains(t, v.Files, "kvstore")
-}
-
 func TestLinks(t *testing.T) {
 	want := []PeerLink{
 		{NodeID: 2, Local: "10.77.0.1", Remote: "10.77.0.2", Enabled: true, Connected: true, MTU: 1397},
 		{NodeID: 3, Local: "10.77.0.1", Remote: "10.77.0.3", Enabled: true, Connected: true, MTU: 1397},
 	}
 	require.Equal(t, want, ParseLinks(data(t, "cfgtool-n.txt")))
-	require.Equal(t, []PeerLink{
-		{NodeID: 2, Local: "10.77.0.1", Enabled: true, Connected: true},
-		{NodeID: 3, Local: "10.77.0.1", Enabled: true, Connected: true},
-	}, ParseLinkStatus(data(t, "cfgtool-s.txt")))
 	require.Equal(t, []PeerLink{{NodeID: 2, Link: 1, Local: "10.0.2.1", Remote: "10.0.2.2", Enabled: true}},
 		ParseLinks([]byte("Local node ID 1, transport knet\nnodeid: 2 reachable   onwire (min/max/cur): 0, 1, 1\n   LINK: 1 udp (10.0.2.1->10.0.2.2) enabled\n")))
 }
 
-func TestCmap(t *testing.T) {
-	values := ParseCmap(data(t, "cmapctl.txt"))
-	require.Equal(t, "pve2", values["nodelist.node.1.name"])
-	require.Equal(t, "3125", values["runtime.config.totem.token"])
-}
-
 func TestSmallReads(t *testing.T) {
-	version, kernel, err := ParsePVEVersion([]byte("pve-manager/9.1.4/5ac30304265fbd8e (running kernel: 6.17.2-1-pve)\n"))
-	require.NoError(t, err)
-	require.Equal(t, "9.1.4", version)
-	require.Equal(t, "6.17.2-1-pve", kernel)
-	_, _, err = ParsePVEVersion([]byte("sh: 1: pveversion: not found\n"))
-	require.Error(t, err)
-
 	tracking, err := ParseTracking([]byte("C0000201,192.0.2.1,3,1732291000.1,-0.061000000,0.0001,0.0002,1.5,0.1,0.2,0.01,0.001,64.2,Normal\n"))
 	require.NoError(t, err)
 	require.Equal(t, Tracking{Synced: true, Offset: -61 * time.Millisecond}, tracking)

@@ -110,31 +110,3 @@ func ParseGuests(text []byte) ([]Guest, error) {
 	})
 	return guests, nil
 }
-
-// FileVersions is /etc/pve/.version: a counter for every file, which grows when the file changes. All of them begin
-// anew when Start changes.
-type FileVersions struct {
-	Start int64
-	Files map[string]int64
-}
-
-// ParseFileVersions reads .version. What is no number (the kvstore) is left out.
-func ParseFileVersions(text []byte) (*FileVersions, error) {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(text, &raw); err != nil {
-		return nil, fmt.Errorf(".version: %w", err)
-	}
-	v := &FileVersions{Files: map[string]int64{}}
-	for name, value := range raw {
-		var n int64
-		if json.Unmarshal(value, &n) != nil {
-			continue
-		}
-		if name == "starttime" {
-			v.Start = n
-		} else {
-			v.Files[name] = n
-		}
-	}
-	return v, nil
-}

@@ -80,12 +80,6 @@ func (b Ballot) Without(names ...string) Ballot {
 	return out
 }
 
-// WithoutDevice is the ballot after the QDevice stopped to vote.
-func (b Ballot) WithoutDevice() Ballot {
-	b.DeviceOnline = false
-	return b
-}
-
 // Bearable is how many more nodes may fail, whichever they are, before quorum is lost. -1 means that it is lost.
 func (b Ballot) Bearable() int {
 	if !b.Quorate() {
