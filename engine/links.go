@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -263,6 +264,21 @@ func (k *link) ran(t transport.Traced) {
 	step := k.step
 	k.mu.Unlock()
 	k.of.e.tell(context.Background(), step, k.host.Name, event.CommandRan{
-		Command: t.Command.String(), Exit: exit, Mutates: t.Command.Mutates, Duration: t.Took,
+		Command: shown(t.Command), Exit: exit, Mutates: t.Command.Mutates, Duration: t.Took,
 	})
+}
+
+// shown is a command as -vv and the events have it: a script together with what it was given, since many reads share a
+// script and differ in their arguments only.
+func shown(c transport.Command) string {
+	text := c.String()
+	if c.Script == "" || len(c.Argv) == 0 {
+		return text
+	}
+	const most = 200 // bytes of arguments
+	given := strings.Join(c.Argv, " ")
+	if len(given) > most {
+		given = strings.ToValidUTF8(given[:most], "") + "…"
+	}
+	return text + " -- " + given
 }
