@@ -12,11 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/journal"
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/sourcegraph/conc"
 	"github.com/stretchr/testify/require"
 )
 
@@ -291,4 +293,27 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("the tear hid %d events", len(whole)-len(events))
 		}
 	})
+}
+
+// Whoever lists runs takes a run's lock for a moment to see whether it is free. That is no other process at the run.
+func TestALookAtTheListDoesNotKeepARunFromBeingTakenUp(t *testing.T) {
+	s := &journal.Store{Dir: t.TempDir()}
+	r, err := s.Create(journal.Meta{Command: "apply"})
+	require.NoError(t, err)
+	id := r.ID()
+	require.NoError(t, r.Close())
+	look := flock.New(filepath.Join(s.Dir, "runs", id, "lock"))
+	free, err := look.TryRLock()
+	require.NoError(t, err)
+	require.True(t, free)
+	var wait conc.WaitGroup
+	wait.Go(func() {
+		timer := time.NewTimer(20 * time.Millisecond)
+		<-timer.C
+		_ = look.Close()
+	})
+	defer wait.Wait()
+	again, _, err := s.Resume(id)
+	require.NoError(t, err)
+	require.NoError(t, again.Close())
 }

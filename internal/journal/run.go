@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
@@ -40,12 +41,18 @@ var (
 	_ event.Syncer = (*Run)(nil)
 )
 
+// lookTime is how long a run's lock is tried for: a process that lists runs holds it for a moment to see whether it is
+// free.
+const lookTime = 500 * time.Millisecond
+
 // open locks a run and opens its journal for appending.
 func (s *Store) open(m Meta) (*Run, error) {
 	dir := s.folder(m.ID)
 	lock := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
-	ok, err := lock.TryLock()
-	if err != nil {
+	within, done := context.WithTimeout(context.Background(), lookTime)
+	defer done()
+	ok, err := lock.TryLockContext(within, 5*time.Millisecond)
+	if err != nil && within.Err() == nil {
 		return nil, fmt.Errorf("journal: lock run %s: %w", m.ID, err)
 	}
 	if !ok {
