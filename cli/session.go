@@ -14,7 +14,6 @@ import (
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/report"
 	"github.com/pxrun/pxrun/internal/transport"
-	"github.com/pxrun/pxrun/inventory"
 	"github.com/pxrun/pxrun/runbooks"
 	"github.com/spf13/pflag"
 )
@@ -237,11 +236,6 @@ func (s *session) Close() error {
 		err = errors.Join(err, s.net.Close())
 	}
 	return err
-}
-
-// hosts are the inventory's hosts of some names.
-func (s *session) hosts(names []string) []inventory.Host {
-	return slices.DeleteFunc(slices.Clone(s.doc.Site.Hosts), func(h inventory.Host) bool { return !slices.Contains(names, h.Name) })
 }
 
 // controller names this machine and its user to those whom a lock keeps out.
