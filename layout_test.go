@@ -149,3 +149,20 @@ func TestNothingIsLeftForLater(t *testing.T) {
 		}
 	})
 }
+
+func TestLinksOfDocumentsLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+	texts(t, func(path, text string) {
+		if !strings.HasSuffix(path, ".md") {
+			return
+		}
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(m[1], "://") || strings.Contains(m[1], " ") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", path, m[1])
+			}
+		}
+	})
+}
