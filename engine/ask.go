@@ -11,11 +11,11 @@ import (
 )
 
 // plan asks the module what it would change.
-func (n *node) plan(ctx context.Context, t *target, args any) ([]module.Change, error) {
+func (n *node) plan(ctx context.Context, t *target, asked *call) ([]module.Change, error) {
 	var changes []module.Change
 	err := guard(n.spec.Name, func() error {
 		var err error
-		changes, err = n.task.Module.Plan(ctx, t, args)
+		changes, err = n.task.Module.Plan(ctx, t, asked.args)
 		return err
 	})
 	if err != nil {
@@ -31,6 +31,9 @@ func (n *node) plan(ctx context.Context, t *target, args any) ([]module.Change, 
 			return nil, fmt.Errorf("module %s: change %q has no act or is not the only one of its name", n.spec.Name, c.ID)
 		}
 		seen[c.ID] = true
+		if asked.item != "" {
+			c.ID += "[" + asked.item + "]" // the same change for another item is another change
+		}
 	}
 	return changes, nil
 }

@@ -35,7 +35,7 @@ func (r *run) attempt(ctx context.Context, n *node, subject string, on []invento
 		return err
 	}
 	r.warm(ctx, n, on)
-	changes, err := n.plan(ctx, look, c.args)
+	changes, err := n.plan(ctx, look, c)
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (r *run) attempt(ctx context.Context, n *node, subject string, on []invento
 	if err := r.changes(ctx, n, c, act, changes, o); err != nil {
 		return err
 	}
-	if err := r.prove(ctx, n, look, c.args, changes, o); err != nil {
+	if err := r.prove(ctx, n, look, c, changes, o); err != nil {
 		return err
 	}
 	if err := act.keepError(); err != nil {
@@ -130,11 +130,11 @@ func (r *run) change(ctx context.Context, n *node, act *target, c module.Change)
 }
 
 // prove plans again: nothing but bare commands may be left to do.
-func (r *run) prove(ctx context.Context, n *node, look *target, args any, made []module.Change, o *outcome) error {
+func (r *run) prove(ctx context.Context, n *node, look *target, asked *call, made []module.Change, o *outcome) error {
 	provable := slices.ContainsFunc(made, func(c module.Change) bool { return !c.Imperative })
 	if provable {
 		r.warm(ctx, n, look.hosts)
-		left, err := n.plan(ctx, look, args)
+		left, err := n.plan(ctx, look, asked)
 		if err != nil {
 			return fmt.Errorf("it was done and cannot be proved: %w", err)
 		}

@@ -273,7 +273,7 @@ func (r *run) stepDone(ctx context.Context, rec *record) {
 	rec.mu.Lock()
 	status := event.Skipped
 	for _, o := range rec.outcomes {
-		status = worse(status, o.status)
+		status = stepStatus(status, o.status)
 	}
 	if len(rec.outcomes) == 0 && rec.reason != "" && rec.n.left == "" {
 		status = event.Failed

@@ -311,3 +311,20 @@ func TestLoadPlanRefusesWhatIsNoPlan(t *testing.T) {
 		require.Error(t, err, text)
 	}
 }
+
+func TestChangesOfItemsHaveIDsOfTheirOwn(t *testing.T) {
+	w := newWorld("a")
+	each := func(t *engine.Task) {
+		t.Items = func(engine.Scope) ([]engine.Item, *engine.Unknown, diag.List) {
+			return []engine.Item{{Key: "x"}, {Key: "y"}}, nil, nil
+		}
+	}
+	p, _ := w.engine(t).Plan(t.Context(), w.runbook(task("one", kv{Key: "k", Value: "1"}, each)))
+	var ids []string
+	for _, h := range p.Tasks[0].Hosts {
+		for _, c := range h.Changes {
+			ids = append(ids, c.ID)
+		}
+	}
+	require.Equal(t, []string{"a/k[x]", "a/k[y]"}, ids)
+}

@@ -251,7 +251,7 @@ func (p *planner) item(ctx context.Context, n *node, subject string, on []invent
 	defer release()
 	ctx, cancel := n.timeout(ctx)
 	defer cancel()
-	changes, err := n.plan(ctx, t, c.args)
+	changes, err := n.plan(ctx, t, c)
 	if err != nil {
 		setFailure(&hp, cause(ctx, err))
 		p.e.tellCrash(ctx, n, subject, err)

@@ -63,6 +63,18 @@ func worse(a, b event.Status) event.Status {
 	return a
 }
 
+// stepStatus adds a host to the status of a task. A task that ran on some hosts has run, though others had dropped out.
+func stepStatus(step, host event.Status) event.Status {
+	switch {
+	case host == event.NotRun && (step == event.OK || step == event.Changed):
+		return step
+	case step == event.NotRun && (host == event.OK || host == event.Changed):
+		return host
+	default:
+		return worse(step, host)
+	}
+}
+
 func isFailure(s event.Status) bool { return severity[s] >= severity[event.Unreachable] }
 
 // encode makes the outputs of a module a value. Those of a sensitive task carry the mark.

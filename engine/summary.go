@@ -54,7 +54,7 @@ func (r *run) stepSummary(rec *record, tp TaskPlan, why error) event.StepSummary
 			}
 			h.NotDone = announced(n, tp, host)
 		}
-		step.Status = worse(step.Status, h.Status)
+		step.Status = stepStatus(step.Status, h.Status)
 		step.Hosts = append(step.Hosts, h)
 	}
 	switch {
@@ -96,10 +96,27 @@ func (r *run) hostsOfRecord(rec *record, tp TaskPlan) []string {
 	return hosts
 }
 
+// failedPlan is why a task could not be planned for a host. Gates that name the host that they concern count for that
+// host, not for the one by which the task is known.
 func failedPlan(tp TaskPlan, host string) *HostPlan {
-	for i := range tp.Hosts {
-		if h := &tp.Hosts[i]; h.Host == host && h.Error != "" {
-			return h
+	for _, h := range tp.Hosts {
+		if h.Error == "" {
+			continue
+		}
+		var mine module.Refusals
+		named := false
+		for _, refusal := range h.Refused {
+			named = named || refusal.Host != ""
+			if refusal.Host == host || refusal.Host == "" && h.Host == host {
+				mine = append(mine, refusal)
+			}
+		}
+		switch {
+		case len(mine) > 0:
+			h.Error, h.Refused = mine.Error(), mine
+			return &h
+		case h.Host == host && !named:
+			return &h
 		}
 	}
 	return nil
