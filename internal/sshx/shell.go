@@ -124,7 +124,7 @@ func requestExec(channel ssh.Channel, command string) error {
 
 // read cuts one stream into the outputs of the calls.
 func (s *shell) read(stream transport.Stream, r io.Reader) {
-	buf := make([]byte, bufferSize[stream])
+	buf := make([]byte, smallBuffer)
 	for {
 		n, err := r.Read(buf)
 		p := buf[:n]
@@ -146,11 +146,17 @@ func (s *shell) read(stream transport.Stream, r io.Reader) {
 		if err != nil {
 			return
 		}
+		if n == len(buf) && n < largeBuffer {
+			buf = make([]byte, 4*len(buf))
+		}
 	}
 }
 
-// bufferSize: most commands print little, and on stderr less.
-var bufferSize = [2]int{transport.Stdout: 16 << 10, transport.Stderr: 4 << 10}
+// A stream is read into a small buffer until it has filled one: hundreds of hosts mostly print little.
+const (
+	smallBuffer = 2 << 10
+	largeBuffer = 32 << 10
+)
 
 func (s *shell) fail(err error) {
 	s.mu.Lock()
