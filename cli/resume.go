@@ -100,7 +100,7 @@ func (o *resumeOptions) recall(m journal.Meta) {
 	o.network.lab = m.Lab
 }
 
-// chooseRun finds the run that a word means; without one, the last that did not end well.
+// chooseRun finds the run that a word means; without one, the one that is unfinished.
 func chooseRun(store *journal.Store, word string) (string, error) {
 	if word != "" {
 		id, err := store.Find(word)
@@ -110,12 +110,36 @@ func chooseRun(store *journal.Store, word string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, r := range runs {
-		if r.State == journal.Interrupted || r.State == journal.Over && r.Ended != nil && !wentWell(r.Ended.Status) {
-			return r.ID, nil
-		}
+	if r, ok := unfinished(runs); ok {
+		return r.ID, nil
 	}
 	return "", invalid("there is no run to go on with; every run has ended well.\nSee: pxrun runs")
+}
+
+// unfinished finds the run to go on with: the newest that did not end well. A run that was refused before it changed
+// anything gives way to one before it that was cut off or changed something, unless a run has ended well since.
+func unfinished(runs []journal.Info) (journal.Info, bool) {
+	var first *journal.Info
+	for i, r := range runs {
+		cutOff := r.State == journal.Interrupted
+		over := r.State == journal.Over && r.Ended != nil
+		if over && wentWell(r.Ended.Status) && first != nil {
+			break
+		}
+		if !cutOff && (!over || wentWell(r.Ended.Status)) {
+			continue
+		}
+		if cutOff || r.Ended.Changes > 0 {
+			return r, true
+		}
+		if first == nil {
+			first = &runs[i]
+		}
+	}
+	if first == nil {
+		return journal.Info{}, false
+	}
+	return *first, true
 }
 
 func wentWell(s event.Status) bool { return s == event.OK || s == event.Changed || s == event.Skipped }
