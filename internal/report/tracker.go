@@ -159,7 +159,7 @@ func (s *stepState) hostDone(e event.Event, b event.HostDone) {
 	h := s.host(e.Host)
 	h.done, h.doing = true, ""
 	s.outcome[b.Status]++
-	if b.Error != "" {
+	if b.Error != "" && b.Status != event.Cancelled {
 		s.problems = append(s.problems, Problem{e.Host, b.Error})
 	}
 }
