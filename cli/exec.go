@@ -81,6 +81,7 @@ func (r execResult) status() event.Status {
 func runExec(ctx context.Context, a *app, o execOptions) error {
 	ctx, stop := interruptible(ctx, a.Streams)
 	defer stop()
+	o.site.secretsOf = []string{} // the inventory's only
 	doc, err := a.load(ctx, o.site, true)
 	if err != nil {
 		return err

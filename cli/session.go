@@ -70,6 +70,9 @@ type session struct {
 
 // prepare loads the site and finds the runbook.
 func (a *app) prepare(ctx context.Context, o runOptions) (*session, error) {
+	if o.runbook != "" {
+		o.site.secretsOf = []string{o.runbook}
+	}
 	doc, err := a.load(ctx, o.site, true)
 	if err != nil {
 		return nil, err

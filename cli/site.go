@@ -14,6 +14,8 @@ type siteOptions struct {
 	paths    []string
 	vars     []string
 	varFiles []string
+	// secretsOf are the runbooks whose secrets are needed; nil means all.
+	secretsOf []string
 }
 
 func (o *siteOptions) flags(f *pflag.FlagSet) {
@@ -64,7 +66,7 @@ func (a *app) loadForLab(ctx context.Context, o siteOptions) (*runbooks.Document
 // read reads the site and makes its secrets known to the redactor.
 func (a *app) read(ctx context.Context, o siteOptions, secrets bool) (*runbooks.Document, diag.List, error) {
 	opts := runbooks.Options{
-		VarFiles: o.varFiles, Environ: a.Environ, Modules: registry(), ResolveSecrets: secrets, Now: a.Now, Version: Version, Home: a.Home,
+		VarFiles: o.varFiles, Environ: a.Environ, Modules: registry(), ResolveSecrets: secrets, SecretsOf: o.secretsOf, Now: a.Now, Version: Version, Home: a.Home,
 	}
 	if a.InTerminal {
 		opts.Prompt = func(_ context.Context, question string) (string, error) { return a.askSecret(question) }

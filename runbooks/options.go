@@ -22,6 +22,9 @@ type Options struct {
 	Modules module.Registry
 	// ResolveSecrets reads the secrets that the files use. Without it they are unknown, which is enough to validate.
 	ResolveSecrets bool
+	// SecretsOf are the runbooks whose secrets are read, besides those that the inventory needs; nil means all. The
+	// secrets of the other runbooks stay unknown, so that one of them cannot hinder what does not use it.
+	SecretsOf []string
 	// Prompt asks for the passphrase of an encrypted age identity. Without it such an identity is an error.
 	Prompt func(ctx context.Context, question string) (string, error)
 	// Now is the clock behind timestamp(), which is the same everywhere in one document. Without it, timestamp() is an

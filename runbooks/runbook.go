@@ -42,7 +42,9 @@ type builder struct {
 
 func (l *loader) loadRunbooks() {
 	for _, name := range l.decls.runbooks.order {
-		l.askForSecrets(l.decls.runbooks.byName[name].Body)
+		if l.opts.SecretsOf == nil || slices.Contains(l.opts.SecretsOf, name) {
+			l.askForSecrets(l.decls.runbooks.byName[name].Body)
+		}
 	}
 	for _, name := range l.decls.runbooks.order {
 		l.loadRunbook(l.decls.runbooks.byName[name])

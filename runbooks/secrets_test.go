@@ -158,6 +158,40 @@ secret "unused" { command = "echo x >> ran" }
 	require.Equal(t, "x\n", string(ran))
 }
 
+func TestSecretsOfOtherRunbooksAreLeftAlone(t *testing.T) {
+	files := map[string]string{"site.hcl": `
+secret "here" { env = "HERE" }
+secret "there" { env = "THERE" }
+host "h" { address = "192.0.2.1" }
+runbook "one" {
+  task "command" "c" {
+    hosts = [host.h]
+    run   = "true"
+    token = secret.here
+  }
+}
+runbook "two" {
+  task "command" "c" {
+    hosts = [host.h]
+    run   = "true"
+    stdin = secret.there
+  }
+}`}
+	o := runbooks.Options{ResolveSecrets: true, Environ: []string{"HERE=word"}}
+	_, diags := loadFiles(t, files, o)
+	require.True(t, diags.HasErrors(), "all runbooks' secrets are wanted")
+
+	o.SecretsOf = []string{"one"}
+	doc, diags := loadFiles(t, files, o)
+	require.Empty(t, diags)
+	require.Len(t, doc.Secrets, 1)
+
+	o.SecretsOf, o.Environ = []string{}, nil
+	doc, diags = loadFiles(t, files, o)
+	require.Empty(t, diags)
+	require.Empty(t, doc.Secrets)
+}
+
 func TestAPromptThatIsRefusedIsAnError(t *testing.T) {
 	r, err := age.NewScryptRecipient("x")
 	require.NoError(t, err)
