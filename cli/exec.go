@@ -81,7 +81,7 @@ func (r execResult) status() event.Status {
 func runExec(ctx context.Context, a *app, o execOptions) error {
 	ctx, stop := interruptible(ctx, a.Streams)
 	defer stop()
-	o.site.secretsOf = []string{} // the inventory's only
+	o.site.secretsOf = []string{} // none but the inventory's must be there
 	doc, err := a.load(ctx, o.site, true)
 	if err != nil {
 		return err

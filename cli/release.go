@@ -101,7 +101,7 @@ func choosePending(store *journal.Store, pending []event.Pending, o releaseOptio
 func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptions, pending []event.Pending) (err error) {
 	ctx, stop := interruptible(ctx, a.Streams)
 	defer stop()
-	o.site.secretsOf = []string{} // the inventory's only
+	o.site.secretsOf = []string{} // none but the inventory's must be there
 	doc, err := a.load(ctx, o.site, true)
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ report. The exit status is 1 when something does not work or stops to at the nex
 func runStatus(ctx context.Context, a *app, o statusOptions) (err error) {
 	ctx, stop := interruptible(ctx, a.Streams)
 	defer stop()
-	o.site.secretsOf = []string{} // the inventory's only
+	o.site.secretsOf = []string{} // none but the inventory's must be there
 	doc, err := a.load(ctx, o.site, true)
 	if err != nil {
 		return err

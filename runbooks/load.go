@@ -66,6 +66,7 @@ type loader struct {
 	variables   []*Variable
 	variableBy  map[string]*Variable
 	secretBy    map[string]*secretDecl
+	optional    bool // secrets that are asked for now need not be there
 	hidden      *hiddenTexts
 	secretText  map[string]secret.String // those that were read, by name
 	evaluation  evaluator

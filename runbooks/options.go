@@ -22,8 +22,8 @@ type Options struct {
 	Modules module.Registry
 	// ResolveSecrets reads the secrets that the files use. Without it they are unknown, which is enough to validate.
 	ResolveSecrets bool
-	// SecretsOf are the runbooks whose secrets are read, besides those that the inventory needs; nil means all. The
-	// secrets of the other runbooks stay unknown, so that one of them cannot hinder what does not use it.
+	// SecretsOf are the runbooks whose secrets are needed, besides those of the inventory; nil means all. The secrets of
+	// the other runbooks are read too, so that they can be redacted, but only if that works and asks nobody.
 	SecretsOf []string
 	// Prompt asks for the passphrase of an encrypted age identity. Without it such an identity is an error.
 	Prompt func(ctx context.Context, question string) (string, error)

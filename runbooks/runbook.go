@@ -41,11 +41,16 @@ type builder struct {
 }
 
 func (l *loader) loadRunbooks() {
-	for _, name := range l.decls.runbooks.order {
-		if l.opts.SecretsOf == nil || slices.Contains(l.opts.SecretsOf, name) {
-			l.askForSecrets(l.decls.runbooks.byName[name].Body)
+	needed := func(name string) bool { return l.opts.SecretsOf == nil || slices.Contains(l.opts.SecretsOf, name) }
+	for _, optional := range []bool{false, true} {
+		l.optional = optional
+		for _, name := range l.decls.runbooks.order {
+			if needed(name) != optional {
+				l.askForSecrets(l.decls.runbooks.byName[name].Body)
+			}
 		}
 	}
+	l.optional = false
 	for _, name := range l.decls.runbooks.order {
 		l.loadRunbook(l.decls.runbooks.byName[name])
 	}

@@ -119,7 +119,13 @@ func (l *loader) secretValue(s *secretDecl) cty.Value {
 	a.duration("timeout", &timeout)
 	a.text("identity", &identity)
 	r := secretReader{around: l.around, dir: filepath.Dir(l.src.open(s.block.DefRange.Filename)), timeout: timeout, prompt: l.opts.Prompt}
+	if l.optional {
+		r.prompt = nil
+	}
 	raw, err := r.read(l.ctx, s.source, words, identity)
+	if err != nil && l.optional {
+		return unknown
+	}
 	if err == nil && !utf8.Valid(raw) {
 		err = errors.New("it is no UTF-8 text")
 	}

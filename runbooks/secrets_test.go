@@ -174,7 +174,7 @@ runbook "two" {
   task "command" "c" {
     hosts = [host.h]
     run   = "true"
-    stdin = secret.there
+    token = secret.there
   }
 }`}
 	o := runbooks.Options{ResolveSecrets: true, Environ: []string{"HERE=word"}}
