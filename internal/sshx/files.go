@@ -27,6 +27,7 @@ const (
 const put = `u=$(umask)
 umask 077
 trap 'rm -f -- "$1"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
 cat >"$1" || exit
 n=$(wc -c <"$1")
 if [ "$n" -ne "$2" ]; then echo "only $n of $2 bytes arrived" >&2; exit 1; fi
