@@ -250,6 +250,7 @@ runbook "r" {
 
 	// An interrupt lets the step end, and stops before the next one.
 	require.NoError(t, first.Process.Signal(syscall.SIGINT))
+	first.await("Interrupted")
 	h.write("/run/go", "")
 	first.end().exits(130)
 	h.awaitFile("/run/done")

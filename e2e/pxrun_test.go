@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -220,7 +221,7 @@ func grep(t *testing.T, dir, word string) (file string, found bool) {
 type process struct {
 	*exec.Cmd
 	t              *testing.T
-	stdout, stderr bytes.Buffer
+	stdout, stderr transcript
 	ended          chan struct{}
 }
 
@@ -239,6 +240,30 @@ func (a *admin) start(args ...string) *process {
 		<-p.ended
 	})
 	return p
+}
+
+// transcript is what a process prints, to be read while it still prints.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (t *transcript) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.Write(p)
+}
+
+func (t *transcript) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.String()
+}
+
+// await waits until the process has printed a text.
+func (p *process) await(text string) {
+	p.t.Helper()
+	require.Eventually(p.t, func() bool { return strings.Contains(p.stdout.String()+p.stderr.String(), text) }, 30*time.Second, 10*time.Millisecond, "it does not say %q", text)
 }
 
 // end waits for the end of the process.
