@@ -20,34 +20,48 @@ import (
 // their name: a guard whose holder was killed is out of date two slots later, and is never taken away from anyone. The
 // slot before and the one after are looked at too, since two contenders may stand on different sides of the turn.
 //
+// Programs cost a busy host more than the tasks that the lease is for, so the script does with the shell what it can.
+//
 // Everybody may make folders below /run/lock. One that somebody else made is not used: its owner could put links where
 // root writes.
 const script = `# take, keep or drop the lease
 verb=$1 run=$2 ttl=$3 pve=$4 dir=$5
 trap '' HUP 2>/dev/null
-owner=$(cat)
+IFS= read -r owner || [ -n "$owner" ]
 umask 022
 
-field() { sed -n "s/^\"$2\": \"*\([^\",]*\)\"*,\$/\1/p" "$1" 2>/dev/null; }
+# fields: whose lease it is and when it ends, in r and e
+fields() {
+	while IFS= read -r line; do
+		case $line in
+		'"expires": '*,) e=${line#*: } e=${e%,};;
+		'"run": "'*'",') r=${line#*: \"} r=${r%\",};;
+		esac
+	done
+}
 
-# judge FILE: free, mine, fresh (mine, and long to go) or held
+# judge FILE: at the time now, its state is free, mine, fresh (mine, and long to go) or held
 judge() {
-	[ -e "$1" ] || { echo free; return; }
-	r=$(field "$1" run) e=$(field "$1" expires) now=$(date +%s)
-	case $e in ''|*[!0-9]*) if [ -e "$1" ]; then echo held; else echo free; fi; return;; esac
-	if [ "$r" = "$run" ]; then
-		if [ $((e - now)) -gt $((ttl * 5 / 6)) ]; then echo fresh; else echo mine; fi
-	elif [ "$e" -le "$now" ]; then echo free
-	else echo held; fi
+	r='' e='' state=held
+	[ -e "$1" ] || { state=free; return 0; }
+	{ fields <"$1"; } 2>/dev/null
+	case $e in
+	''|*[!0-9]*) if [ ! -e "$1" ]; then state=free; fi;;
+	*)
+		if [ "$r" = "$run" ]; then
+			if [ $((e - now)) -gt $((ttl * 5 / 6)) ]; then state=fresh; else state=mine; fi
+		elif [ "$e" -le "$now" ]; then state=free
+		fi;;
+	esac
 }
 
 write() {
-	printf '{\n"expires": %s,\n"run": "%s",\n"owner": %s\n}\n' "$(($(date +%s) + ttl))" "$run" "$owner" >"$1.$run" && mv "$1.$run" "$1"
+	printf '{\n"expires": %s,\n"run": "%s",\n"owner": %s\n}\n' "$((now + ttl))" "$run" "$owner" >"$1.$run" && mv "$1.$run" "$1"
 }
 
-# act FILE NAME: what the guard guards
+# act FILE NAME: what the guard guards, at the time now
 act() {
-	state=$(judge "$1")
+	judge "$1"
 	case $verb.$state in
 	drop.mine|drop.fresh) rm -f "$1" && echo "$2 ok";;
 	drop.*) echo "$2 ok";;
@@ -57,8 +71,9 @@ act() {
 }
 
 enter_local() {
-	end=$(($(date +%s) + 30)) # by the clock, which a left-over guard runs out by
-	while now=$(date +%s); [ "$now" -lt "$end" ]; do
+	now=$(date +%s)
+	end=$((now + 30)) # by the clock, which a left-over guard runs out by
+	while [ "$now" -lt "$end" ]; do
 		k=$((now / 10))
 		if mkdir "$dir/guard.$k" 2>/dev/null; then
 			if [ ! -e "$dir/guard.$((k - 1))" ] && [ ! -e "$dir/guard.$((k + 1))" ]; then guard=$dir/guard.$k; return 0; fi
@@ -66,6 +81,7 @@ enter_local() {
 		elif [ ! -d "$dir" ]; then return 1
 		fi
 		sleep 0.1
+		now=$(date +%s)
 	done
 	return 1
 }
@@ -76,7 +92,9 @@ enter_cluster() {
 	while [ $n -lt 200 ]; do
 		mkdir "$guard" 2>/dev/null && return 0
 		if [ -d "$guard" ]; then
-			touch -d @0 "$guard" 2>/dev/null
+			touch -c -d @0 "$guard" 2>/dev/null
+		elif mkdir "$guard.$run" 2>/dev/null; then
+			rmdir "$guard.$run" # it can be written: the guard was given back between the two looks
 		else
 			missing=$((missing + 1))
 			[ $missing -ge 5 ] && return 2
@@ -86,13 +104,13 @@ enter_cluster() {
 	return 1
 }
 
-mkdir -p "$dir" 2>/dev/null
-if [ -L "$dir" ] || [ "$(stat -c %u "$dir" 2>/dev/null)" != "$(id -u)" ]; then
+[ -d "$dir" ] || mkdir -p "$dir" 2>/dev/null
+if [ -L "$dir" ] || [ ! -O "$dir" ]; then
 	if [ "$verb" = drop ]; then echo "local ok"; else echo "local away"; fi
 elif enter_local; then
 	act "$dir/lease.json" local
 	rmdir "$guard"
-	if [ "$verb" = drop ] && [ "$(id -u)" != 0 ]; then rmdir "$dir" 2>/dev/null; fi # else it would keep root out
+	if [ "$verb" = drop ] && [ ! -O / ]; then rmdir "$dir" 2>/dev/null; fi # else it would keep root out
 else
 	echo "local busy"
 fi
@@ -102,13 +120,15 @@ if [ ! -e "$pve/corosync.conf" ]; then
 	echo "cluster none"
 	exit 0
 fi
-case $verb.$(judge "$file") in
+now=$(date +%s)
+judge "$file"
+case $verb.$state in
 drop.free|drop.held|take.fresh|keep.fresh) echo "cluster ok"; exit 0;;
 take.held|keep.held) echo "cluster held"; cat "$file"; exit 0;;
 esac
 enter_cluster
 case $? in
-0) act "$file" cluster; rmdir "$guard";;
+0) now=$(date +%s); act "$file" cluster; rmdir "$guard";;
 2) echo "cluster away";;
 *) echo "cluster busy";;
 esac
