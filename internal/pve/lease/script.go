@@ -93,8 +93,8 @@ enter_cluster() {
 		mkdir "$guard" 2>/dev/null && return 0
 		if [ -d "$guard" ]; then
 			touch -c -d @0 "$guard" 2>/dev/null
-		elif mkdir "$guard.$run" 2>/dev/null; then
-			rmdir "$guard.$run" # it can be written: the guard was given back between the two looks
+		elif mkdir "$guard.$run.$$" 2>/dev/null; then
+			rmdir "$guard.$run.$$" # it can be written: the guard was given back between the two looks
 		else
 			missing=$((missing + 1))
 			[ $missing -ge 5 ] && return 2
