@@ -75,31 +75,6 @@ func (r *run) evaluate(ctx context.Context, n *node, subject string, item *Item)
 	return c, nil
 }
 
-// changes makes changes in their order. Between two of them the run may be stopped.
-func (r *run) changes(ctx context.Context, n *node, c *call, act *target, changes []module.Change, o *outcome) error {
-	if n.spec.Scope == module.PerCluster && len(changes) > 0 {
-		defer r.e.links.forget(everyHost) // what one host reads may come from another, also when a change has failed
-	}
-	for i, ch := range changes {
-		o.notDone = promises(changes[i:])
-		if err := r.stopped(); err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if i == len(changes)-1 {
-			r.followUp(n, c, act.hosts, changes)
-		}
-		if err := r.change(ctx, n, act, ch); err != nil {
-			return err
-		}
-		o.done = append(o.done, made{ch.Host, ch.Summary})
-	}
-	o.notDone = nil
-	return nil
-}
-
 // change makes one change: first it is written down, with the way back if it is temporary.
 func (r *run) change(ctx context.Context, n *node, act *target, c module.Change) error {
 	shown := n.shownOne(c)

@@ -42,6 +42,7 @@ func (t *target) Hosts() []inventory.Host     { return t.hosts }
 func (t *target) Site() *inventory.Site       { return t.b.rb.Site }
 func (t *target) Cluster() *inventory.Cluster { return t.b.rb.Cluster }
 func (t *target) Planned() []module.Planned   { return t.planned }
+func (t *target) Task() string                { return t.n.task.Name }
 func (t *target) Run() string                 { return t.e.cfg.RunID }
 
 func (t *target) link(ctx context.Context, host string) (*link, error) {

@@ -20,7 +20,7 @@ const (
 	// PerHost modules are planned and applied for each of the task's hosts, at once.
 	PerHost Scope = iota
 	// PerCluster modules run once; their Target offers every host of the task. Their changes are made one after the
-	// other in the order of the plan, whatever the parallelism.
+	// other in the order of the plan, whatever the parallelism, unless they share a Group.
 	PerCluster
 )
 
@@ -96,6 +96,9 @@ type Change struct {
 	// Imperative marks a change that no read can prove done, such as a bare command. The engine does not expect it to
 	// vanish from the next plan.
 	Imperative bool `json:"imperative,omitempty"`
+	// Group, if set, lets changes that follow each other in the plan with the same group run at once on different hosts.
+	// Those of one host stay in their order.
+	Group string `json:"group,omitempty"`
 	// Undo, if set, is registered in the journal before Apply is called: the change is temporary.
 	Undo *Undo `json:"undo,omitempty"`
 	// Undoes names temporary changes, by their IDs, that this one takes back for good ("pve3/maintenance"). Once it is
@@ -128,6 +131,8 @@ type Target interface {
 	Conn(ctx context.Context, host string) (transport.Conn, error)
 	// Planned lists the changes that earlier tasks of this plan would make but have not made. Empty while applying.
 	Planned() []Planned
+	// Task is the name of the task, its second label, with the key of for_each left out.
+	Task() string
 	// Run is the id of the run; "" while planning without one.
 	Run() string
 	// Detach runs a command on a host in a way that outlives the connection, follows it to its end, and finds it again

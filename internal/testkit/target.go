@@ -25,6 +25,7 @@ type Target struct {
 	Conns   map[string]transport.Conn
 	Earlier []module.Planned
 	RunID   string
+	Named   string // the task's name
 	// Answer is what the person at the terminal says; nil stands for nobody being there.
 	Answer func(question string) error
 	// OnDetach replaces running a detached job through the connection.
@@ -71,6 +72,9 @@ func (t *Target) Cluster() *inventory.Cluster { return t.In }
 
 // Planned are the earlier tasks' changes.
 func (t *Target) Planned() []module.Planned { return t.Earlier }
+
+// Task is the name of the task.
+func (t *Target) Task() string { return t.Named }
 
 // Run is the id of the run.
 func (t *Target) Run() string { return t.RunID }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/pvetool"
 	"github.com/pxrun/pxrun/lab/vfs"
 )
 
@@ -24,10 +25,10 @@ type addRequest struct {
 	fallback      string
 }
 
-func addnodeOptions() map[string]option {
-	return withLinks(map[string]option{
-		"nodeid": {kind: optionInt, check: atLeast(1)}, "votes": {kind: optionInt, check: atLeast(0)},
-		"force": {kind: optionBool}, "new_node_ip": {}, "apiversion": {kind: optionInt},
+func addnodeOptions() map[string]pvetool.Option {
+	return withLinks(map[string]pvetool.Option{
+		"nodeid": {Kind: pvetool.Int, Check: pvetool.AtLeast(1)}, "votes": {Kind: pvetool.Int, Check: pvetool.AtLeast(0)},
+		"force": {Kind: pvetool.Bool}, "new_node_ip": {}, "apiversion": {Kind: pvetool.Int},
 	})
 }
 
@@ -35,33 +36,33 @@ var errNoQuorum = errors.New("cluster not ready - no quorum?")
 
 // pvecmAddnode is `pvecm addnode`, run on a member for the joining node.
 func (n *Node) pvecmAddnode(ctx context.Context, p *machine.Proc, args []string) int {
-	o, perr := parseOptions(args, addnodeOptions())
-	if perr == nil && len(o.positional) != 1 {
-		perr = &paramError{head: "not enough arguments"}
+	o, perr := pvetool.Parse(args, addnodeOptions())
+	if perr == nil && len(o.Positional) != 1 {
+		perr = &pvetool.ParamError{Head: "not enough arguments"}
 	}
 	if perr == nil {
-		if problem := checkNodeName(o.positional[0]); problem != "" {
-			perr = &paramError{head: "Parameter verification failed.", lines: []string{"node: " + problem}}
+		if problem := checkNodeName(o.Positional[0]); problem != "" {
+			perr = &pvetool.ParamError{Head: "Parameter verification failed.", Lines: []string{"node: " + problem}}
 		}
 	}
 	if perr != nil {
-		return usage(p, perr, pvecmUsage["addnode"])
+		return pvetool.Usage(p, perr, pvecmUsage["addnode"])
 	}
 	r := addRequest{
-		node: o.positional[0], apiVersion: o.int("apiversion"), nodeID: o.int("nodeid"), votes: 1, force: o.is("force"),
-		fallback: o.values["new_node_ip"],
+		node: o.Positional[0], apiVersion: o.Int("apiversion"), nodeID: o.Int("nodeid"), votes: 1, force: o.Is("force"),
+		fallback: o.Values["new_node_ip"],
 	}
-	if _, given := o.values["votes"]; given {
-		r.votes = o.int("votes")
+	if _, given := o.Values["votes"]; given {
+		r.votes = o.Int("votes")
 	}
-	r.links, _ = o.links()
+	r.links, _ = linksOf(o)
 	err := n.addNode(ctx, p.View(), p.Stderr, r)
 	var invalid *invalidConfError
 	switch {
 	case errors.As(err, &invalid):
-		return die(p, exitNoEntry, "%v", err)
+		return pvetool.Die(p, pvetool.ExitNoEntry, "%v", err)
 	case err != nil:
-		return die(p, exitDie, "%v", err)
+		return pvetool.Die(p, pvetool.ExitDie, "%v", err)
 	}
 	return 0
 }
@@ -208,17 +209,17 @@ func lockError(id, reason string) error { return fmt.Errorf("cfs-lock '%s' error
 
 // pvecmDelnode is `pvecm delnode`.
 func (n *Node) pvecmDelnode(ctx context.Context, p *machine.Proc, args []string) int {
-	o, perr := parseOptions(args, map[string]option{"node": {}})
-	if perr == nil && len(o.positional) != 1 {
-		perr = &paramError{head: "not enough arguments"}
+	o, perr := pvetool.Parse(args, map[string]pvetool.Option{"node": {}})
+	if perr == nil && len(o.Positional) != 1 {
+		perr = &pvetool.ParamError{Head: "not enough arguments"}
 	}
 	if perr != nil {
-		return usage(p, perr, pvecmUsage["delnode"])
+		return pvetool.Usage(p, perr, pvecmUsage["delnode"])
 	}
-	name := o.positional[0]
+	name := o.Positional[0]
 	conf, err := readConf(p.View())
 	if err != nil {
-		return die(p, exitDie, "%v", err)
+		return pvetool.Die(p, pvetool.ExitDie, "%v", err)
 	}
 	for _, entry := range conf.Nodes() {
 		if slices.Contains(slices.Collect(maps.Values(entry.Rings)), name) {
@@ -226,24 +227,24 @@ func (n *Node) pvecmDelnode(ctx context.Context, p *machine.Proc, args []string)
 		}
 	}
 	if name == n.name {
-		return die(p, exitDie, "Cannot delete myself from cluster!")
+		return pvetool.Die(p, pvetool.ExitDie, "Cannot delete myself from cluster!")
 	}
 	if !n.canWrite() {
-		return die(p, exitDie, "%v", errNoQuorum)
+		return pvetool.Die(p, pvetool.ExitDie, "%v", errNoQuorum)
 	}
 	entry, known := conf.Node(name)
 	if !known {
-		return die(p, exitDie, "Node/IP: %s is not a known host of the cluster.", o.positional[0])
+		return pvetool.Die(p, pvetool.ExitDie, "Node/IP: %s is not a known host of the cluster.", o.Positional[0])
 	}
 	// corosync-cfgtool complains when the node is dead already; nobody minds.
-	run(ctx, p, p.Stdout, p.Stderr, "corosync-cfgtool", "-k", fmt.Sprint(entry.ID))
+	pvetool.Run(ctx, p, p.Stdout, p.Stderr, "corosync-cfgtool", "-k", fmt.Sprint(entry.ID))
 	if n.phase(ctx, "delnode:killed", 500*time.Millisecond) != nil {
-		return exitDie
+		return pvetool.ExitDie
 	}
 	conf.RemoveNode(name)
 	conf.Bump()
 	if err := writeConf(p.View(), conf); err != nil {
-		return die(p, exitAccess, "%v", err)
+		return pvetool.Die(p, pvetool.ExitAccess, "%v", err)
 	}
 	return 0
 }

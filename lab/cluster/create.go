@@ -10,85 +10,49 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/pvetool"
 	"github.com/pxrun/pxrun/lab/vfs"
 )
 
-// task runs a worker as Proxmox's command line does: its output and errors all go to stdout, only what it died of goes
-// to stderr in one line, and the exit status is 0 all the same.
+// task runs a worker of pvecm, which exits 0 whatever became of it.
 func (n *Node) task(ctx context.Context, p *machine.Proc, kind string, worker func(context.Context, io.Writer) error) int {
-	out := p.Stdout
-	upid := n.newTask(kind)
-	var logged strings.Builder
-	err := worker(ctx, io.MultiWriter(out, &logged))
-	if ctx.Err() != nil || errors.Is(err, ErrKilled) {
-		return exitKilled // nobody reads the rest
-	}
-	n.endTask(upid, logged.String(), err)
-	if err != nil {
-		fmt.Fprintln(p.Stderr, trimLines(err.Error()))
-	}
-	return 0
+	_, code := n.tasks.Run(ctx, p, &pvetool.Task{Kind: kind}, worker)
+	return code
 }
 
-// newTask makes a task id.
-func (n *Node) newTask(kind string) string {
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	n.tasks++
-	return fmt.Sprintf("UPID:%s:%08X:%08X:%08X:%s::root@pam:", n.name, 1100+n.tasks, int(n.m.Uptime().Seconds()*100), n.now().Unix(), kind)
-}
-
-// endTask writes the task's log and its line in the index.
-func (n *Node) endTask(upid, text string, err error) {
-	status := "OK"
-	if err != nil {
-		status = trimLines(err.Error())
-	}
-	last := "TASK OK"
-	if err != nil {
-		last = "TASK ERROR: " + status
-	}
-	start := strings.Split(upid, ":")[4]
-	name := "/var/log/pve/tasks/" + start[len(start)-1:] + "/" + upid
-	_ = n.writeSystemFile(name, []byte(text+last+"\n"), 0o640) // a full disk loses the log, not the task
-	index, _ := n.m.FS.ReadFile("/var/log/pve/tasks/index")
-	line := fmt.Sprintf("%s %08X %s\n", upid, n.now().Unix(), status)
-	_ = n.writeSystemFile("/var/log/pve/tasks/index", append(index, line...), 0o644)
-}
-
-func createOptions() map[string]option {
-	return withLinks(map[string]option{
-		"nodeid": {kind: optionInt, check: atLeast(1)}, "votes": {kind: optionInt, check: atLeast(1)},
-		"token-coefficient": {kind: optionInt, check: atLeast(0)}, "clustername": {check: checkClusterName},
+func createOptions() map[string]pvetool.Option {
+	return withLinks(map[string]pvetool.Option{
+		"nodeid": {Kind: pvetool.Int, Check: pvetool.AtLeast(1)}, "votes": {Kind: pvetool.Int, Check: pvetool.AtLeast(1)},
+		"token-coefficient": {Kind: pvetool.Int, Check: pvetool.AtLeast(0)}, "clustername": {Check: checkClusterName},
 	})
 }
 
 // pvecmCreate is `pvecm create`.
 func (n *Node) pvecmCreate(ctx context.Context, p *machine.Proc, args []string) int {
-	o, perr := parseOptions(args, createOptions())
-	if _, given := o.values["token-coefficient"]; given && n.Release().Major() < 9 {
-		perr = &paramError{head: "unable to parse option"}
+	o, perr := pvetool.Parse(args, createOptions())
+	if _, given := o.Values["token-coefficient"]; given && n.Release().Major() < 9 {
+		perr = &pvetool.ParamError{Head: "unable to parse option"}
 	}
-	if perr == nil && len(o.positional) != 1 {
-		perr = &paramError{head: "not enough arguments"}
+	if perr == nil && len(o.Positional) != 1 {
+		perr = &pvetool.ParamError{Head: "not enough arguments"}
 	}
 	if perr == nil {
-		if problem := checkClusterName(o.positional[0]); problem != "" {
-			perr = &paramError{head: "Parameter verification failed.", lines: []string{"clustername: " + problem}}
+		if problem := checkClusterName(o.Positional[0]); problem != "" {
+			perr = &pvetool.ParamError{Head: "Parameter verification failed.", Lines: []string{"clustername: " + problem}}
 		}
 	}
 	if perr != nil {
-		return usage(p, perr, pvecmUsage["create"])
+		return pvetool.Usage(p, perr, pvecmUsage["create"])
 	}
 	if n.hasConf() {
-		return die(p, exitDie, "cluster config '/etc/pve/corosync.conf' already exists")
+		return pvetool.Die(p, pvetool.ExitDie, "cluster config '/etc/pve/corosync.conf' already exists")
 	}
 	return n.task(ctx, p, "clustercreate", func(ctx context.Context, out io.Writer) error {
 		return n.create(ctx, p, out, o)
 	})
 }
 
-func (n *Node) create(ctx context.Context, p *machine.Proc, out io.Writer, o options) error {
+func (n *Node) create(ctx context.Context, p *machine.Proc, out io.Writer, o pvetool.Options) error {
 	phase := func(name string, d time.Duration) error { return n.phase(ctx, "create:"+name, d) }
 	if err := phase("start", 200*time.Millisecond); err != nil {
 		return err
@@ -98,7 +62,7 @@ func (n *Node) create(ctx context.Context, p *machine.Proc, out io.Writer, o opt
 		return err
 	}
 	if !exists(v, authkeyPath) {
-		if run(ctx, p, out, out, "corosync-keygen", "-l", "-k", authkeyPath) != 0 {
+		if pvetool.Run(ctx, p, out, out, "corosync-keygen", "-l", "-k", authkeyPath) != 0 {
 			return fmt.Errorf("command 'corosync-keygen -lk %s' failed: exit code 1", authkeyPath)
 		}
 	}
@@ -134,19 +98,19 @@ func (n *Node) create(ctx context.Context, p *machine.Proc, out io.Writer, o opt
 }
 
 // newConf is the config that create writes.
-func (n *Node) newConf(o options) *Conf {
-	addrs, priorities := o.links()
+func (n *Node) newConf(o pvetool.Options) *Conf {
+	addrs, priorities := linksOf(o)
 	if len(addrs) == 0 {
 		addrs[0] = n.ownAddress().String()
 	}
 	create := CreateOptions{
-		Name: o.positional[0], Priorities: priorities, TokenCoefficient: -1,
-		Node: ConfNode{Name: n.name, ID: max(1, o.int("nodeid")), Votes: max(1, o.int("votes")), Rings: addrs},
+		Name: o.Positional[0], Priorities: priorities, TokenCoefficient: -1,
+		Node: ConfNode{Name: n.name, ID: max(1, o.Int("nodeid")), Votes: max(1, o.Int("votes")), Rings: addrs},
 	}
 	if n.Release().Major() >= 9 {
 		create.TokenCoefficient = 125
-		if _, given := o.values["token-coefficient"]; given {
-			create.TokenCoefficient = o.int("token-coefficient")
+		if _, given := o.Values["token-coefficient"]; given {
+			create.TokenCoefficient = o.Int("token-coefficient")
 		}
 	}
 	return NewConf(create)
@@ -189,7 +153,7 @@ func (n *Node) prepareSSH(ctx context.Context, p *machine.Proc, v *vfs.View) err
 		}
 	}
 	if !exists(v, "/root/.ssh/id_rsa") {
-		if run(ctx, p, io.Discard, io.Discard, "ssh-keygen", "-q", "-t", "rsa", "-b", "4096", "-N", "", "-f", "/root/.ssh/id_rsa") != 0 {
+		if pvetool.Run(ctx, p, io.Discard, io.Discard, "ssh-keygen", "-q", "-t", "rsa", "-b", "4096", "-N", "", "-f", "/root/.ssh/id_rsa") != 0 {
 			return errors.New("command 'ssh-keygen' failed: exit code 1")
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/pvetool"
 )
 
 const (
@@ -25,20 +26,20 @@ func checkIP(value string) string {
 
 // pvecmDeviceSetup is `pvecm qdevice setup`.
 func (n *Node) pvecmDeviceSetup(ctx context.Context, p *machine.Proc, args []string) int {
-	o, perr := parseOptions(args, map[string]option{"address": {check: checkIP}, "network": {}, "force": {kind: optionBool}})
-	if perr == nil && len(o.positional) != 1 {
-		perr = &paramError{head: "not enough arguments"}
+	o, perr := pvetool.Parse(args, map[string]pvetool.Option{"address": {Check: checkIP}, "network": {}, "force": {Kind: pvetool.Bool}})
+	if perr == nil && len(o.Positional) != 1 {
+		perr = &pvetool.ParamError{Head: "not enough arguments"}
 	}
 	if perr == nil {
-		if problem := checkIP(o.positional[0]); problem != "" {
-			perr = &paramError{head: "Parameter verification failed.", lines: []string{"address: " + problem}}
+		if problem := checkIP(o.Positional[0]); problem != "" {
+			perr = &pvetool.ParamError{Head: "Parameter verification failed.", Lines: []string{"address: " + problem}}
 		}
 	}
 	if perr != nil {
-		return usage(p, perr, pvecmUsage["qdevice setup"])
+		return pvetool.Usage(p, perr, pvecmUsage["qdevice setup"])
 	}
-	if err := n.deviceSetup(ctx, p, o.positional[0], o.is("force")); err != nil {
-		return die(p, exitDie, "%v", err)
+	if err := n.deviceSetup(ctx, p, o.Positional[0], o.Is("force")); err != nil {
+		return pvetool.Die(p, pvetool.ExitDie, "%v", err)
 	}
 	return 0
 }
@@ -95,7 +96,7 @@ func (n *Node) deviceSetup(ctx context.Context, p *machine.Proc, host string, fo
 			return err
 		}
 	}
-	if code := run(ctx, p, p.Stderr, p.Stderr, "ssh-copy-id", "-i", "/root/.ssh/id_rsa", "root@"+host); code != 0 {
+	if code := pvetool.Run(ctx, p, p.Stderr, p.Stderr, "ssh-copy-id", "-i", "/root/.ssh/id_rsa", "root@"+host); code != 0 {
 		return fmt.Errorf("unable to copy ssh ID: exit code %d", code)
 	}
 	if err := n.deviceCertificates(ctx, p, conf.ClusterName(), host, nodes); err != nil {
@@ -110,7 +111,7 @@ func (n *Node) deviceCertificates(ctx context.Context, p *machine.Proc, clusterN
 	pause := func() error { return n.w.clock.Sleep(ctx, 500*time.Millisecond) }
 	p.Printf("\nINFO: initializing qnetd server\n")
 	init := []string{"ssh", "-o", "BatchMode=yes", "root@" + host, "corosync-qnetd-certutil", "-i"}
-	if code := run(ctx, p, p.Stdout, p.Stderr, init...); code != 0 && code != 1 {
+	if code := pvetool.Run(ctx, p, p.Stdout, p.Stderr, init...); code != 0 && code != 1 {
 		return fmt.Errorf("command 'ssh -o 'BatchMode=yes' root@%s corosync-qnetd-certutil -i' failed: exit code %d", host, code)
 	}
 	p.Printf("\nINFO: copying CA cert and initializing on all nodes\n\n")
@@ -165,7 +166,7 @@ func (n *Node) deviceActivate(ctx context.Context, p *machine.Proc, conf *Conf, 
 	if err := n.w.clock.Sleep(ctx, time.Second); err != nil {
 		return err
 	}
-	if run(ctx, p, p.Stdout, p.Stderr, "corosync-cfgtool", "-R") != 0 {
+	if pvetool.Run(ctx, p, p.Stdout, p.Stderr, "corosync-cfgtool", "-R") != 0 {
 		return errors.New("command 'corosync-cfgtool -R' failed: exit code 1")
 	}
 	return nil
@@ -179,21 +180,21 @@ func (n *Node) hasPackage(name string) bool {
 
 // pvecmDeviceRemove is `pvecm qdevice remove`.
 func (n *Node) pvecmDeviceRemove(ctx context.Context, p *machine.Proc, args []string) int {
-	if _, perr := parseOptions(args, nil); perr != nil {
-		return usage(p, perr, pvecmUsage["qdevice remove"])
+	if _, perr := pvetool.Parse(args, nil); perr != nil {
+		return pvetool.Usage(p, perr, pvecmUsage["qdevice remove"])
 	}
 	conf, nodes, err := n.clusterMembers(p)
 	if err != nil {
-		return die(p, exitDie, "%v", err)
+		return pvetool.Die(p, pvetool.ExitDie, "%v", err)
 	}
 	if _, configured := conf.Device(); !configured {
-		return die(p, exitDie, "No QDevice configured!")
+		return pvetool.Die(p, pvetool.ExitDie, "No QDevice configured!")
 	}
 	conf.RemoveDevice()
 	conf.Bump()
 	err = n.locked(ctx, p.View(), p.Stderr, "file-corosync_conf", func() error { return writeConf(p.View(), conf) })
 	if err != nil {
-		return die(p, exitDie, "%v", err)
+		return pvetool.Die(p, pvetool.ExitDie, "%v", err)
 	}
 	for _, member := range nodes {
 		fmt.Fprint(p.Stderr, "Synchronizing state of corosync-qdevice.service with SysV service script with /usr/lib/systemd/systemd-sysv-install.\nExecuting: /usr/lib/systemd/systemd-sysv-install disable corosync-qdevice\n")
@@ -201,14 +202,14 @@ func (n *Node) pvecmDeviceRemove(ctx context.Context, p *machine.Proc, args []st
 		err := errors.Join(member.m.FS.RemoveAll(deviceDir), member.m.StopUnit(ctx, "corosync-qdevice"))
 		member.m.EnableUnit("corosync-qdevice", false)
 		if err != nil {
-			return die(p, exitDie, "%v", err)
+			return pvetool.Die(p, pvetool.ExitDie, "%v", err)
 		}
 	}
 	if n.w.clock.Sleep(ctx, time.Second) != nil {
-		return exitDie
+		return pvetool.ExitDie
 	}
-	if run(ctx, p, p.Stdout, p.Stderr, "corosync-cfgtool", "-R") != 0 {
-		return exitDie
+	if pvetool.Run(ctx, p, p.Stdout, p.Stderr, "corosync-cfgtool", "-R") != 0 {
+		return pvetool.ExitDie
 	}
 	p.Printf("\nRemoved Qdevice.\n")
 	return 0

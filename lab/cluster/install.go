@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/pvetool"
 )
 
 // NodeOptions describe a Proxmox host that is put on a machine.
@@ -31,6 +32,7 @@ type NodeOptions struct {
 func (w *World) Install(ctx context.Context, o NodeOptions) (*Node, error) {
 	n := &Node{
 		w: w, m: o.Machine, name: o.Machine.Name(), ip: o.Address, release: o.Release, domain: o.Domain, cpus: o.CPUs, memory: o.Memory,
+		tasks: pvetool.NewTasks(o.Machine),
 	}
 	w.mu.Lock()
 	if w.nodes[n.name] != nil {
@@ -41,6 +43,7 @@ func (w *World) Install(ctx context.Context, o NodeOptions) (*Node, error) {
 	w.mu.Unlock()
 
 	n.register()
+	n.addPaths()
 	n.addUnits()
 	n.m.OnPower(func(up bool) {
 		if !up {

@@ -13,34 +13,35 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/pvetool"
 	"github.com/pxrun/pxrun/lab/vfs"
 )
 
-func addOptions() map[string]option {
-	return withLinks(map[string]option{
-		"nodeid": {kind: optionInt, check: atLeast(1)}, "votes": {kind: optionInt, check: atLeast(0)},
-		"force": {kind: optionBool}, "use_ssh": {kind: optionBool}, "fingerprint": {check: checkFingerprint}, "hostname": {},
+func addOptions() map[string]pvetool.Option {
+	return withLinks(map[string]pvetool.Option{
+		"nodeid": {Kind: pvetool.Int, Check: pvetool.AtLeast(1)}, "votes": {Kind: pvetool.Int, Check: pvetool.AtLeast(0)},
+		"force": {Kind: pvetool.Bool}, "use_ssh": {Kind: pvetool.Bool}, "fingerprint": {Check: checkFingerprint}, "hostname": {},
 	})
 }
 
 // pvecmAdd is `pvecm add`, run on the node that joins.
 func (n *Node) pvecmAdd(ctx context.Context, p *machine.Proc, args []string) int {
-	o, perr := parseOptions(args, addOptions())
-	if perr == nil && len(o.positional) != 1 {
-		perr = &paramError{head: "not enough arguments"}
-		if len(o.positional) > 1 {
-			perr = &paramError{head: "too many arguments"}
+	o, perr := pvetool.Parse(args, addOptions())
+	if perr == nil && len(o.Positional) != 1 {
+		perr = &pvetool.ParamError{Head: "not enough arguments"}
+		if len(o.Positional) > 1 {
+			perr = &pvetool.ParamError{Head: "too many arguments"}
 		}
 	}
 	if perr != nil {
-		return usage(p, perr, pvecmUsage["add"])
+		return pvetool.Usage(p, perr, pvecmUsage["add"])
 	}
 	if p.Dir == "/etc/pve" || strings.HasPrefix(p.Dir, "/etc/pve/") {
-		return die(p, exitDie, "Navigate out of /etc/pve before running 'pvecm add', for example by running 'cd'.")
+		return pvetool.Die(p, pvetool.ExitDie, "Navigate out of /etc/pve before running 'pvecm add', for example by running 'cd'.")
 	}
-	host := o.positional[0]
+	host := o.Positional[0]
 	return n.task(ctx, p, "clusterjoin", func(ctx context.Context, out io.Writer) error {
-		if !o.is("use_ssh") {
+		if !o.Is("use_ssh") {
 			input := &lineReader{r: p.Stdin}
 			password, ok := input.line()
 			if !ok {
@@ -73,7 +74,7 @@ func (l *lineReader) line() (string, bool) {
 }
 
 // joinable checks what Proxmox checks on the joining node first.
-func (n *Node) joinable(ctx context.Context, p *machine.Proc, out io.Writer, o options) error {
+func (n *Node) joinable(ctx context.Context, p *machine.Proc, out io.Writer, o pvetool.Options) error {
 	v := p.View()
 	var problems []string
 	if exists(v, authkeyPath) {
@@ -85,14 +86,14 @@ func (n *Node) joinable(ctx context.Context, p *machine.Proc, out io.Writer, o o
 	if n.hasGuests() {
 		problems = append(problems, "this host already contains virtual guests")
 	}
-	if run(ctx, p, io.Discard, io.Discard, "corosync-quorumtool", "-l") == 0 {
+	if pvetool.Run(ctx, p, io.Discard, io.Discard, "corosync-quorumtool", "-l") == 0 {
 		problems = append(problems, "corosync is already running, is this node already in a cluster?!")
 	}
 	local := n.localAddrs()
 	if own := n.ownAddress(); !local[own] {
 		problems = append(problems, fmt.Sprintf("local node address: cannot use IP '%s', not found on local node!", own))
 	}
-	addrs, _ := o.links()
+	addrs, _ := linksOf(o)
 	for _, link := range slices.Sorted(maps.Keys(addrs)) {
 		a := n.knownAddr(addrs[link])
 		switch {
@@ -109,7 +110,7 @@ func (n *Node) joinable(ctx context.Context, p *machine.Proc, out io.Writer, o o
 	for _, problem := range problems {
 		fmt.Fprintln(out, "* "+problem)
 	}
-	if o.is("force") {
+	if o.Is("force") {
 		fmt.Fprintln(out, "WARNING : detected error but forced to continue!")
 		return nil
 	}
@@ -123,7 +124,7 @@ func (n *Node) hasGuests() bool {
 }
 
 // joinBySSH is the way of --use_ssh: everything that the member must do is asked for over SSH.
-func (n *Node) joinBySSH(ctx context.Context, p *machine.Proc, out io.Writer, host string, o options) error {
+func (n *Node) joinBySSH(ctx context.Context, p *machine.Proc, out io.Writer, host string, o pvetool.Options) error {
 	if err := n.phase(ctx, "join:start", 300*time.Millisecond); err != nil {
 		return err
 	}
@@ -133,25 +134,25 @@ func (n *Node) joinBySSH(ctx context.Context, p *machine.Proc, out io.Writer, ho
 	if err := n.prepareSSH(ctx, p, p.View()); err != nil {
 		return err
 	}
-	if code := run(ctx, p, io.Discard, io.Discard, "ssh-copy-id", "-i", "/root/.ssh/id_rsa", "root@"+host); code != 0 {
+	if code := pvetool.Run(ctx, p, io.Discard, io.Discard, "ssh-copy-id", "-i", "/root/.ssh/id_rsa", "root@"+host); code != 0 {
 		return fmt.Errorf("unable to copy ssh ID: exit code %d", code)
 	}
 	if err := n.phase(ctx, "join:copied", 600*time.Millisecond); err != nil {
 		return err
 	}
-	if version, code := output(ctx, p, "ssh", host, "-o", "BatchMode=yes", "pvecm", "apiver"); code != 0 || strings.TrimSpace(version) != "1" {
+	if version, code := pvetool.Output(ctx, p, "ssh", host, "-o", "BatchMode=yes", "pvecm", "apiver"); code != 0 || strings.TrimSpace(version) != "1" {
 		return errors.New("error: unsupported old API version on remote node")
 	}
 	command := append([]string{"ssh", host, "-o", "BatchMode=yes"}, n.addnodeCommand(out, o)...)
-	if code := run(ctx, p, out, out, command...); code != 0 {
+	if code := pvetool.Run(ctx, p, out, out, command...); code != 0 {
 		return fmt.Errorf("unable to add node: command failed (%s)", strings.Join(command, " "))
 	}
 	if err := n.phase(ctx, "join:added", 0); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "copy corosync auth key")
-	key, code := output(ctx, p, "ssh", "-o", "BatchMode=yes", "root@"+host, "cat", authkeyPath)
-	conf, code2 := output(ctx, p, "ssh", "-o", "BatchMode=yes", "root@"+host, "cat", "/etc/pve/corosync.conf")
+	key, code := pvetool.Output(ctx, p, "ssh", "-o", "BatchMode=yes", "root@"+host, "cat", authkeyPath)
+	conf, code2 := pvetool.Output(ctx, p, "ssh", "-o", "BatchMode=yes", "root@"+host, "cat", "/etc/pve/corosync.conf")
 	if code != 0 || code2 != 0 || key == "" || conf == "" {
 		return fmt.Errorf("can't rsync data from host '%s'", host)
 	}
@@ -162,14 +163,14 @@ func (n *Node) joinBySSH(ctx context.Context, p *machine.Proc, out io.Writer, ho
 }
 
 // addnodeCommand is what the joining node has the member run. It is forced, always.
-func (n *Node) addnodeCommand(out io.Writer, o options) []string {
+func (n *Node) addnodeCommand(out io.Writer, o pvetool.Options) []string {
 	command := []string{"pvecm", "addnode", n.name, "--force", "1"}
 	for _, name := range []string{"nodeid", "votes"} {
-		if value, ok := o.values[name]; ok {
+		if value, ok := o.Values[name]; ok {
 			command = append(command, "--"+name, value)
 		}
 	}
-	addrs, _ := o.links()
+	addrs, _ := linksOf(o)
 	if len(addrs) == 0 {
 		own := n.ownAddress().String()
 		fmt.Fprintf(out, "No cluster network links passed explicitly, fallback to local node IP '%s'\n", own)
@@ -182,7 +183,7 @@ func (n *Node) addnodeCommand(out io.Writer, o options) []string {
 }
 
 // joinByAPI is the way with root's password.
-func (n *Node) joinByAPI(ctx context.Context, p *machine.Proc, out io.Writer, host string, o options, password string, input *lineReader) error {
+func (n *Node) joinByAPI(ctx context.Context, p *machine.Proc, out io.Writer, host string, o pvetool.Options, password string, input *lineReader) error {
 	if err := n.joinable(ctx, p, out, o); err != nil {
 		return err
 	}
@@ -207,11 +208,11 @@ func (n *Node) joinByAPI(ctx context.Context, p *machine.Proc, out io.Writer, ho
 	if err := n.phase(ctx, "join:login", 300*time.Millisecond); err != nil {
 		return err
 	}
-	request := addRequest{node: n.name, apiVersion: 1, force: o.is("force"), nodeID: o.int("nodeid"), votes: 1}
-	if _, given := o.values["votes"]; given {
-		request.votes = o.int("votes")
+	request := addRequest{node: n.name, apiVersion: 1, force: o.Is("force"), nodeID: o.Int("nodeid"), votes: 1}
+	if _, given := o.Values["votes"]; given {
+		request.votes = o.Int("votes")
 	}
-	request.links, _ = o.links()
+	request.links, _ = linksOf(o)
 	if len(request.links) == 0 {
 		request.fallback = n.ownAddress().String()
 		fmt.Fprintf(out, "No cluster network links passed explicitly, fallback to local node IP '%s'\n", request.fallback)
@@ -252,8 +253,8 @@ func (n *Node) apiPeer(host string) (*Node, error) {
 	return peer, nil
 }
 
-func verifyFingerprint(out io.Writer, host, actual string, o options, input *lineReader) error {
-	if wanted, given := o.values["fingerprint"]; given {
+func verifyFingerprint(out io.Writer, host, actual string, o pvetool.Options, input *lineReader) error {
+	if wanted, given := o.Values["fingerprint"]; given {
 		if !strings.EqualFold(wanted, actual) {
 			return fmt.Errorf("fingerprint '%s' not verified, abort!", actual) //nolint:revive // pvecm's words
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/pvetool"
 )
 
 // pmxcfsProgram is pmxcfs started by hand, as in `pmxcfs -l`: with -l it is writable without quorum. It goes into the
@@ -27,15 +28,15 @@ func (n *Node) pmxcfsProgram(ctx context.Context, p *machine.Proc) int {
 	}
 	if n.mounted() {
 		fmt.Fprintln(p.Stderr, "[main] notice: unable to acquire pmxcfs lock - trying again\n[main] crit: unable to acquire pmxcfs lock: Resource temporarily unavailable")
-		return exitDie
+		return pvetool.ExitDie
 	}
 	if foreground {
 		if err := n.startPmxcfs(ctx, local); err != nil {
-			return die(p, exitDie, "%v", err)
+			return pvetool.Die(p, pvetool.ExitDie, "%v", err)
 		}
 		<-ctx.Done()
 		_ = n.stopPmxcfs(ctx) // not mounted any more is as good
-		return exitKilled
+		return pvetool.ExitKilled
 	}
 	if local {
 		fmt.Fprintln(p.Stderr, "[main] notice: forcing local mode (although corosync.conf exists)")
@@ -49,7 +50,7 @@ func (n *Node) pmxcfsProgram(ctx context.Context, p *machine.Proc) int {
 	const look, patience = 50 * time.Millisecond, 100
 	for i := 0; i < patience && !n.mounted(); i++ {
 		if n.w.clock.Sleep(ctx, look) != nil {
-			return exitDie
+			return pvetool.ExitDie
 		}
 	}
 	return 0

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/pvetool"
 )
 
 // perlStart is what any of Proxmox's command line tools needs before it does something.
@@ -43,15 +44,15 @@ func pvecmHelp() string {
 // pvecm is the program of that name.
 func (n *Node) pvecm(ctx context.Context, p *machine.Proc) int {
 	if p.UID != 0 {
-		return die(p, exitDie, "please run as root")
+		return pvetool.Die(p, pvetool.ExitDie, "please run as root")
 	}
 	if n.w.clock.Sleep(ctx, perlStart) != nil {
-		return exitDie
+		return pvetool.ExitDie
 	}
 	args := p.Args()
 	if len(args) == 0 {
 		fmt.Fprint(p.Stderr, "ERROR: no command specified\n", pvecmHelp())
-		return exitDie
+		return pvetool.ExitDie
 	}
 	sub, rest := args[0], args[1:]
 	if sub == "help" {
@@ -61,14 +62,14 @@ func (n *Node) pvecm(ctx context.Context, p *machine.Proc) int {
 	if sub == "qdevice" {
 		if len(rest) == 0 {
 			fmt.Fprint(p.Stderr, "ERROR: no command specified\n", pvecmHelp())
-			return exitDie
+			return pvetool.ExitDie
 		}
 		sub, rest = sub+" "+rest[0], rest[1:]
 	}
 	run, ok := n.pvecmCommands()[sub]
 	if !ok {
 		fmt.Fprintf(p.Stderr, "ERROR: unknown command 'pvecm %s'\n%s", sub, pvecmHelp())
-		return exitDie
+		return pvetool.ExitDie
 	}
 	if code := n.ready(p, sub); code != 0 {
 		return code
@@ -91,10 +92,10 @@ func (n *Node) ready(p *machine.Proc, sub string) int {
 		return 0
 	}
 	if !n.mounted() {
-		return die(p, exitDie, "pve configuration filesystem (pmxcfs) not mounted")
+		return pvetool.Die(p, pvetool.ExitDie, "pve configuration filesystem (pmxcfs) not mounted")
 	}
 	if !n.ownAddress().IsValid() {
-		return die(p, exitDie, "hostname lookup '%s' failed - failed to get address info for: %s: Name or service not known", n.name, n.name)
+		return pvetool.Die(p, pvetool.ExitDie, "hostname lookup '%s' failed - failed to get address info for: %s: Name or service not known", n.name, n.name)
 	}
 	return 0
 }
@@ -123,102 +124,102 @@ func (n *Node) pvecmAPIVersion(_ context.Context, p *machine.Proc, _ []string) i
 }
 
 func (n *Node) pvecmStatus(ctx context.Context, p *machine.Proc, args []string) int {
-	if _, err := parseOptions(args, nil); err != nil {
-		return usage(p, err, pvecmUsage["status"])
+	if _, err := pvetool.Parse(args, nil); err != nil {
+		return pvetool.Usage(p, err, pvecmUsage["status"])
 	}
 	text, err := n.m.FS.ReadFile("/etc/pve/corosync.conf")
 	if err != nil {
-		return die(p, exitNoEntry, noCluster)
+		return pvetool.Die(p, pvetool.ExitNoEntry, noCluster)
 	}
 	conf, err := ParseConf(string(text))
 	if err != nil {
-		return die(p, exitDie, "%v", err)
+		return pvetool.Die(p, pvetool.ExitDie, "%v", err)
 	}
 	p.Printf("Cluster information\n-------------------\nName:             %s\nConfig Version:   %d\nTransport:        knet\nSecure auth:      on\n\n",
 		conf.ClusterName(), conf.Version())
-	return run(ctx, p, p.Stdout, p.Stderr, "corosync-quorumtool", "-siH")
+	return pvetool.Run(ctx, p, p.Stdout, p.Stderr, "corosync-quorumtool", "-siH")
 }
 
 func (n *Node) pvecmNodes(ctx context.Context, p *machine.Proc, args []string) int {
-	if _, err := parseOptions(args, nil); err != nil {
-		return usage(p, err, pvecmUsage["nodes"])
+	if _, err := pvetool.Parse(args, nil); err != nil {
+		return pvetool.Usage(p, err, pvecmUsage["nodes"])
 	}
 	if !n.hasConf() {
-		return die(p, exitNoEntry, noCluster)
+		return pvetool.Die(p, pvetool.ExitNoEntry, noCluster)
 	}
-	return run(ctx, p, p.Stdout, p.Stderr, "corosync-quorumtool", "-l")
+	return pvetool.Run(ctx, p, p.Stdout, p.Stderr, "corosync-quorumtool", "-l")
 }
 
 func (n *Node) pvecmExpected(ctx context.Context, p *machine.Proc, args []string) int {
-	o, perr := parseOptions(args, map[string]option{"expected": {kind: optionInt, check: atLeast(1)}})
-	if perr == nil && len(o.positional) == 1 {
-		if _, problem := (option{kind: optionInt, check: atLeast(1)}).normalise(o.positional[0]); problem != "" {
-			perr = &paramError{head: "Parameter verification failed.", lines: []string{"expected: " + problem}}
+	o, perr := pvetool.Parse(args, map[string]pvetool.Option{"expected": {Kind: pvetool.Int, Check: pvetool.AtLeast(1)}})
+	if perr == nil && len(o.Positional) == 1 {
+		if _, problem := (pvetool.Option{Kind: pvetool.Int, Check: pvetool.AtLeast(1)}).Normalise(o.Positional[0]); problem != "" {
+			perr = &pvetool.ParamError{Head: "Parameter verification failed.", Lines: []string{"expected: " + problem}}
 		}
 	} else if perr == nil {
-		perr = &paramError{head: "not enough arguments"}
+		perr = &pvetool.ParamError{Head: "not enough arguments"}
 	}
 	if perr != nil {
-		return usage(p, perr, pvecmUsage["expected"])
+		return pvetool.Usage(p, perr, pvecmUsage["expected"])
 	}
 	if !n.hasConf() {
-		return die(p, exitNoEntry, noCluster)
+		return pvetool.Die(p, pvetool.ExitNoEntry, noCluster)
 	}
-	return run(ctx, p, p.Stdout, p.Stderr, "corosync-quorumtool", "-e", o.positional[0])
+	return pvetool.Run(ctx, p, p.Stdout, p.Stderr, "corosync-quorumtool", "-e", o.Positional[0])
 }
 
 func (n *Node) pvecmKeygen(ctx context.Context, p *machine.Proc, args []string) int {
 	if len(args) != 1 {
-		return usage(p, &paramError{head: "not enough arguments"}, pvecmUsage["keygen"])
+		return pvetool.Usage(p, &pvetool.ParamError{Head: "not enough arguments"}, pvecmUsage["keygen"])
 	}
 	if _, err := n.m.FS.Stat(args[0]); err == nil {
-		return die(p, exitDie, "key file '%s' already exists", args[0])
+		return pvetool.Die(p, pvetool.ExitDie, "key file '%s' already exists", args[0])
 	}
-	return run(ctx, p, p.Stdout, p.Stderr, "corosync-keygen", "-l", "-k", args[0])
+	return pvetool.Run(ctx, p, p.Stdout, p.Stderr, "corosync-keygen", "-l", "-k", args[0])
 }
 
 func (n *Node) pvecmTunnel(_ context.Context, p *machine.Proc, args []string) int {
-	o, err := parseOptions(args, map[string]option{
-		"get_migration_ip": {kind: optionBool}, "migration_network": {}, "run-command": {kind: optionBool},
+	o, err := pvetool.Parse(args, map[string]pvetool.Option{
+		"get_migration_ip": {Kind: pvetool.Bool}, "migration_network": {}, "run-command": {Kind: pvetool.Bool},
 	})
 	if err != nil {
-		return usage(p, err, pvecmUsage["mtunnel"])
+		return pvetool.Usage(p, err, pvecmUsage["mtunnel"])
 	}
 	if !n.canWrite() {
 		p.Println("no quorum")
 		return 0
 	}
-	if o.is("get_migration_ip") {
+	if o.Is("get_migration_ip") {
 		p.Printf("ip: '%s'\n", n.ownAddress())
 	}
 	return 0
 }
 
 func (n *Node) pvecmUpdatecerts(ctx context.Context, p *machine.Proc, args []string) int {
-	o, perr := parseOptions(args, map[string]option{
-		"force": {kind: optionBool}, "silent": {kind: optionBool}, "unmerge-known-hosts": {kind: optionBool},
+	o, perr := pvetool.Parse(args, map[string]pvetool.Option{
+		"force": {Kind: pvetool.Bool}, "silent": {Kind: pvetool.Bool}, "unmerge-known-hosts": {Kind: pvetool.Bool},
 	})
 	if perr != nil {
-		return usage(p, perr, pvecmUsage["updatecerts"])
+		return pvetool.Usage(p, perr, pvecmUsage["updatecerts"])
 	}
 	const step, rounds = 5 * time.Second, 16
 	for i := 0; !n.canWrite(); i++ {
 		if i == rounds {
-			return die(p, exitDie, "got timeout when trying to ensure cluster certificates and base file hierarchy is set up - no quorum (yet) or hung pmxcfs?")
+			return pvetool.Die(p, pvetool.ExitDie, "got timeout when trying to ensure cluster certificates and base file hierarchy is set up - no quorum (yet) or hung pmxcfs?")
 		}
-		if !o.is("silent") {
+		if !o.Is("silent") {
 			p.Println("waiting for pmxcfs mount to appear and get quorate...")
 		}
 		if n.w.clock.Sleep(ctx, step) != nil {
-			return exitDie
+			return pvetool.ExitDie
 		}
 	}
 	out := func(string) {}
-	if o.is("force") && !o.is("silent") {
+	if o.Is("force") && !o.Is("silent") {
 		out = p.Println
 	}
-	if err := n.updateCerts(p.View(), o.is("force"), out); err != nil {
-		return die(p, exitDie, "%v", err)
+	if err := n.updateCerts(p.View(), o.Is("force"), out); err != nil {
+		return pvetool.Die(p, pvetool.ExitDie, "%v", err)
 	}
 	return 0
 }

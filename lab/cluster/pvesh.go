@@ -1,86 +1,52 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha1" //nolint:gosec // the digest that Proxmox shows is a SHA-1
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/pvetool"
 )
 
-// pvesh is the program of that name, for the few paths that forming a cluster needs.
+// pvesh is the program of that name.
 func (n *Node) pvesh(ctx context.Context, p *machine.Proc) int {
 	if p.UID != 0 {
-		return die(p, exitDie, "please run as root")
+		return pvetool.Die(p, pvetool.ExitDie, "please run as root")
 	}
 	const start = 800 * time.Millisecond // it loads the whole API
 	if n.w.clock.Sleep(ctx, start) != nil {
-		return exitDie
+		return pvetool.ExitDie
 	}
-	args := p.Args()
-	if len(args) < 2 {
-		fmt.Fprintln(p.Stderr, "ERROR: no command specified\nUSAGE: pvesh <COMMAND> [ARGS] [OPTIONS]")
-		return exitDie
-	}
-	verb, path := args[0], "/"+strings.Trim(args[1], "/")
-	if verb == "create" && path == "/cluster/config/join" {
-		return n.pveshJoin(ctx, p, args[2:])
-	}
-	var body any
-	ok := verb == "get"
-	if ok {
-		body, ok = n.apiRead(path)
-	}
-	if !ok {
-		return die(p, 1, "No '%s' handler defined for '%s'", verb, path)
-	}
-	if failure, failed := body.(error); failed {
-		return die(p, exitDie, "%v", failure)
-	}
-	if body == nil {
-		return 0
-	}
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	if strings.Contains(strings.Join(args, " "), "json-pretty") {
-		encoder.SetIndent("", "   ")
-	}
-	if err := encoder.Encode(body); err != nil {
-		return die(p, exitDie, "%v", err)
-	}
-	_, _ = p.Stdout.Write(out.Bytes()) // who does not read it is gone
-	return 0
+	return n.api.Shell(ctx, p)
 }
 
-// object is a JSON object; encoding/json sorts its keys, as Proxmox does.
-type object map[string]any
+type object = pvetool.Object
 
-// apiRead answers a GET. A body of type error is a refusal.
-func (n *Node) apiRead(path string) (body any, known bool) {
-	switch path {
-	case "/version":
-		parts := strings.Split(n.Release().Version, ".")
-		return object{"release": parts[0] + "." + parts[1], "repoid": n.Release().Hash, "version": n.Release().Version}, true
-	case "/cluster/status":
-		return n.apiStatus(), true
-	case "/cluster/config/apiversion":
-		return 1, true
-	case "/cluster/config/nodes":
-		return n.apiNodes(), true
-	case "/cluster/config/totem":
-		return n.apiTotem(), true
-	case "/cluster/config/join":
-		return n.apiJoinInfo(), true
-	case "/cluster/config/qdevice":
-		return n.apiDevice(), true
+// addPaths puts the paths of this package into pvesh.
+func (n *Node) addPaths() {
+	for path, read := range map[string]func() (any, error){
+		"/version": func() (any, error) {
+			parts := strings.Split(n.Release().Version, ".")
+			return object{"release": parts[0] + "." + parts[1], "repoid": n.Release().Hash, "version": n.Release().Version}, nil
+		},
+		"/cluster/status":            func() (any, error) { return n.apiStatus(), nil },
+		"/cluster/config/apiversion": func() (any, error) { return 1, nil },
+		"/cluster/config/nodes":      n.apiNodes,
+		"/cluster/config/totem":      n.apiTotem,
+		"/cluster/config/join":       n.apiJoinInfo,
+		"/cluster/config/qdevice":    func() (any, error) { return n.apiDevice(), nil },
+	} {
+		n.api.Handle(pvetool.Route{Verb: "get", Path: path, Do: func(context.Context, pvetool.Request) (any, error) { return read() }})
 	}
-	return nil, false
+	known := addOptions()
+	known["password"] = pvetool.Option{}
+	n.api.Handle(pvetool.Route{
+		Verb: "create", Path: "/cluster/config/join", Options: known, Required: []string{"hostname", "password", "fingerprint"}, Do: n.pveshJoin,
+	})
 }
 
 func (n *Node) apiStatus() any {
@@ -109,10 +75,10 @@ func (n *Node) apiStatus() any {
 	return out
 }
 
-func (n *Node) apiNodes() any {
+func (n *Node) apiNodes() (any, error) {
 	conf, err := readConf(n.m.FS.View)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	out := []object{}
 	for _, s := range conf.nodeSections() {
@@ -122,15 +88,15 @@ func (n *Node) apiNodes() any {
 		}
 		out = append(out, o)
 	}
-	return out
+	return out, nil
 }
 
-func (n *Node) apiTotem() any {
+func (n *Node) apiTotem() (any, error) {
 	conf, err := readConf(n.m.FS.View)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return conf.totemObject()
+	return conf.totemObject(), nil
 }
 
 func (c *Conf) totemObject() object {
@@ -153,14 +119,14 @@ func (c *Conf) totemObject() object {
 	return out
 }
 
-func (n *Node) apiJoinInfo() any {
+func (n *Node) apiJoinInfo() (any, error) {
 	text, err := n.m.FS.ReadFile("/etc/pve/corosync.conf")
 	if err != nil {
-		return fmt.Errorf("node is not in a cluster, no join info available!") //nolint:revive,staticcheck // Proxmox's words
+		return nil, fmt.Errorf("node is not in a cluster, no join info available!") //nolint:revive,staticcheck // Proxmox's words
 	}
 	conf, err := ParseConf(string(text))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	nodes := []object{}
 	for _, s := range conf.nodeSections() {
@@ -177,7 +143,7 @@ func (n *Node) apiJoinInfo() any {
 	return object{
 		"config_digest": fmt.Sprintf("%x", sha1.Sum(text)), //nolint:gosec // as above
 		"nodelist":      nodes, "preferred_node": n.name, "totem": conf.totemObject(),
-	}
+	}, nil
 }
 
 func (n *Node) apiDevice() any {
@@ -197,31 +163,13 @@ func (n *Node) apiDevice() any {
 	}
 }
 
-const pveshJoinUsage = "pvesh create <api_path> --fingerprint <string> --hostname <string> --password <string> [OPTIONS] [FORMAT_OPTIONS]"
-
 // pveshJoin is the join through the API's own path: the same worker, whose task id comes last.
-func (n *Node) pveshJoin(ctx context.Context, p *machine.Proc, args []string) int {
-	known := addOptions()
-	known["password"], known["output-format"] = option{}, option{}
-	o, perr := parseOptions(args, known)
-	if perr == nil {
-		for _, name := range []string{"hostname", "password", "fingerprint"} {
-			if _, given := o.values[name]; !given {
-				perr = &paramError{head: "Parameter verification failed.", lines: []string{name + ": property is missing and it is not optional"}}
-			}
-		}
-	}
-	if perr != nil {
-		fmt.Fprint(p.Stderr, perr.Error(), pveshJoinUsage, "\n")
-		return exitNoEntry
-	}
-	upid := ""
-	code := n.task(ctx, p, "clusterjoin", func(ctx context.Context, out io.Writer) error {
-		upid = n.newTask("clusterjoin")
-		return n.joinByAPI(ctx, p, out, o.values["hostname"], o, o.values["password"], &lineReader{r: p.Stdin})
+func (n *Node) pveshJoin(ctx context.Context, r pvetool.Request) (any, error) {
+	upid, code := n.tasks.Run(ctx, r.Proc, &pvetool.Task{Kind: "clusterjoin"}, func(ctx context.Context, out io.Writer) error {
+		return n.joinByAPI(ctx, r.Proc, out, r.Options.Values["hostname"], r.Options, r.Options.Values["password"], &lineReader{r: r.Proc.Stdin})
 	})
-	if code == 0 {
-		p.Println(upid)
+	if code != 0 {
+		return nil, pvetool.ErrKilled
 	}
-	return code
+	return upid, nil
 }

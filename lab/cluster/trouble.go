@@ -1,13 +1,14 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 	"time"
+
+	"github.com/pxrun/pxrun/lab/pvetool"
 )
 
 // ErrKilled, returned by Options.Interrupt, ends a program where it is, without a word, as a signal does.
-var ErrKilled = errors.New("killed")
+var ErrKilled = pvetool.ErrKilled
 
 // CrashCorosync ends the node's corosync as a crash does: nobody hears a goodbye, and the unit shows it.
 func (n *Node) CrashCorosync() {

@@ -6,12 +6,13 @@ import (
 	"strings"
 
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/pvetool"
 )
 
 // pveversion is the program of that name.
 func (n *Node) pveversion(ctx context.Context, p *machine.Proc) int {
 	if n.w.clock.Sleep(ctx, perlStart) != nil {
-		return exitDie
+		return pvetool.ExitDie
 	}
 	kernel := n.m.Kernel()
 	if len(p.Args()) == 0 {
@@ -19,7 +20,7 @@ func (n *Node) pveversion(ctx context.Context, p *machine.Proc) int {
 		return 0
 	}
 	if arg := strings.TrimLeft(p.Args()[0], "-"); arg != "v" && arg != "verbose" {
-		return usage(p, &paramError{head: "unable to parse option"}, "pveversion  [OPTIONS]")
+		return pvetool.Usage(p, &pvetool.ParamError{Head: "unable to parse option"}, "pveversion  [OPTIONS]")
 	}
 	for _, pkg := range n.Release().Packages {
 		switch pkg.Name {
@@ -37,10 +38,10 @@ func (n *Node) pveversion(ctx context.Context, p *machine.Proc) int {
 // haManager is the program ha-manager, as far as a cluster without HA resources shows it.
 func (n *Node) haManager(ctx context.Context, p *machine.Proc) int {
 	if n.w.clock.Sleep(ctx, perlStart) != nil {
-		return exitDie
+		return pvetool.ExitDie
 	}
 	if p.UID != 0 {
-		return die(p, exitDie, "please run as root")
+		return pvetool.Die(p, pvetool.ExitDie, "please run as root")
 	}
 	switch strings.Join(p.Args(), " ") {
 	case "status", "status --verbose 1", "status --verbose":
@@ -48,7 +49,7 @@ func (n *Node) haManager(ctx context.Context, p *machine.Proc) int {
 		return 0
 	default:
 		fmt.Fprintln(p.Stderr, "ERROR: unknown command 'ha-manager "+strings.Join(p.Args(), " ")+"'")
-		return exitDie
+		return pvetool.ExitDie
 	}
 	if n.canWrite() {
 		p.Println("quorum OK")

@@ -160,6 +160,9 @@ func (n *Node) rrdFile() string {
 			continue
 		}
 		b.WriteString(other.rrdLines())
+		for _, more := range other.rrd {
+			b.WriteString(more())
+		}
 	}
 	return b.String()
 }

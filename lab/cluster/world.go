@@ -11,6 +11,7 @@ import (
 
 	"github.com/pxrun/pxrun/lab/clock"
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/pvetool"
 )
 
 // Timing is how long the steps of the model take, in model time. The defaults follow recorded runs.
@@ -108,13 +109,15 @@ type Node struct {
 	cpus    int
 	memory  int64 // bytes
 	domain  string
+	api     pvetool.API
+	tasks   *pvetool.Tasks
 
 	// Guarded by World.mu.
 	coro        corosync
 	coroSession int // counts starts and stops
 	pmx         pmxcfs
 	qdev        qdevice
-	tasks       int // started so far, for task ids
+	rrd         []func() string
 }
 
 // Name is the host name.
