@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pxrun/pxrun/internal/pve/frame"
 	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/sourcegraph/conc/pool"
 )
@@ -91,7 +92,7 @@ func ReadCluster(ctx context.Context, hosts []string, o Options, connect func(ct
 
 // ParseNode reads the output of the command of ProbeNode.
 func ParseNode(host string, out []byte) NodeState {
-	frames, err := parseFrames(out)
+	frames, err := frame.Parse(out)
 	s := NodeState{Host: host, Unread: map[string]string{}}
 	if err != nil {
 		s.Err = fmt.Errorf("read the state of %s: %w", host, err)
@@ -108,7 +109,7 @@ func ParseNode(host string, out []byte) NodeState {
 
 // parser fills a state from frames.
 type parser struct {
-	frames map[string]frame
+	frames map[string]frame.Answer
 	*NodeState
 }
 
@@ -119,16 +120,16 @@ func (p parser) text(name string, okay ...int) ([]byte, bool) {
 	switch {
 	case !asked:
 		return nil, false
-	case f.rc == 0 || slices.Contains(okay, f.rc):
-		return f.text, true
-	case f.hung():
+	case f.RC == 0 || slices.Contains(okay, f.RC):
+		return f.Text, true
+	case f.Hung():
 		p.Unread[name] = "no answer within its time limit"
-	case f.rc == 126:
-		p.Unread[name] = firstLine(f.text)
-	case strings.Contains(string(f.text), "No such file or directory"), f.rc == 127 && name != "addr" && name != "id":
+	case f.RC == 126:
+		p.Unread[name] = firstLine(f.Text)
+	case strings.Contains(string(f.Text), "No such file or directory"), f.RC == 127 && name != "addr" && name != "id":
 		// It is not there: no cluster, no chrony, no Proxmox VE.
 	case name == "addr", name == "members", name == "guests", name == "conf", name == "localconf", name == "certs", name == "here", name == "id":
-		p.Unread[name] = firstLine(f.text)
+		p.Unread[name] = firstLine(f.Text)
 	}
 	return nil, false
 }
@@ -270,7 +271,7 @@ func (p parser) corosync() {
 	shared, hasShared := p.conf("conf")
 	local, hasLocal := p.conf("localconf")
 	p.Conf, p.LocalConf = shared, local
-	p.ConfsEqual = hasShared && hasLocal && strings.TrimSpace(string(p.frames["conf"].text)) == strings.TrimSpace(string(p.frames["localconf"].text))
+	p.ConfsEqual = hasShared && hasLocal && strings.TrimSpace(string(p.frames["conf"].Text)) == strings.TrimSpace(string(p.frames["localconf"].Text))
 	text, _ := p.text("here")
 	for line := range strings.Lines(string(text)) {
 		switch strings.TrimSpace(line) {

@@ -1,10 +1,10 @@
 package pve
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
+	"github.com/pxrun/pxrun/internal/pve/frame"
 	"github.com/pxrun/pxrun/internal/transport"
 )
 
@@ -63,19 +63,14 @@ const QDeviceNote = "/etc/pve/priv/pxrun-qdevice.json"
 const readSeconds = 10
 
 func script(want func(read) bool) string {
-	var b strings.Builder
-	b.WriteString(frameHead)
+	var chosen []frame.Read
 	for _, r := range reads {
 		if want(r) {
-			do := "c"
-			if strings.Contains(r.command, "/etc/pve/") || r.name == "keys" {
-				do = "p" // root's authorized_keys is a link into pmxcfs
-			}
-			fmt.Fprintf(&b, "%s %s %d %s\n", do, r.name, readSeconds, r.command)
+			pmxcfs := strings.Contains(r.command, "/etc/pve/") || r.name == "keys" // root's authorized_keys is a link into pmxcfs
+			chosen = append(chosen, frame.Read{Name: r.name, Seconds: readSeconds, Command: r.command, Pmxcfs: pmxcfs})
 		}
 	}
-	b.WriteString(frameTail)
-	return b.String()
+	return frame.Script(chosen...)
 }
 
 var (

@@ -1,13 +1,6 @@
-package pve
-
-import (
-	"bytes"
-	"fmt"
-	"strconv"
-	"strings"
-)
-
-// A snapshot script prints each of its reads between marker lines, so that many answers fit in one round trip:
+// Package frame packs many reads of a node into one script and takes its output apart.
+//
+// A script prints each of its reads between marker lines, so that many answers fit in one round trip:
 //
 //	@@<nonce> begin
 //	@@<nonce> <name of the read>
@@ -17,6 +10,39 @@ import (
 //
 // The node makes the nonce up from its kernel's random source when the script starts: what a file contains cannot
 // look like a marker, and the script itself is the same text each time, which lets its answer be fetched beforehand.
+package frame
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Read is one line of a script: a name without spaces, a time limit in seconds and the command as the shell reads it. Every
+// word of it that is not fixed must be quoted already.
+type Read struct {
+	Name    string
+	Seconds int
+	Command string
+	// Pmxcfs says that the command touches /etc/pve: when it does not answer once, it is not asked again.
+	Pmxcfs bool
+}
+
+// Script makes the script of some reads. Its text is the same for the same reads, so that a module can list it as a probe.
+func Script(reads ...Read) string {
+	var b strings.Builder
+	b.WriteString(frameHead)
+	for _, r := range reads {
+		do := "c"
+		if r.Pmxcfs {
+			do = "p"
+		}
+		fmt.Fprintf(&b, "%s %s %d %s\n", do, r.Name, r.Seconds, r.Command)
+	}
+	b.WriteString(frameTail)
+	return b.String()
+}
 
 // frameHead starts a snapshot script: it defines c NAME SECONDS COMMAND…, which makes one read, and p, which does so
 // for a file in pmxcfs. When pmxcfs does not answer once, it is not asked again: each access would hang.
@@ -35,19 +61,19 @@ const frameTail = `printf '@@%s end\n' "$N"
 exit 0
 `
 
-// frame is the answer to one read.
-type frame struct {
-	text []byte
-	rc   int
+// Answer is what one read printed, standard error included, and its exit status.
+type Answer struct {
+	Text []byte
+	RC   int
 }
 
-// hung reports whether the read was ended by its time limit: a process that waits for a wedged pmxcfs, mostly.
-func (f frame) hung() bool { return f.rc == 124 || f.rc == 137 }
+// Hung reports whether the read was ended by its time limit: a process that waits for a wedged pmxcfs, mostly.
+func (a Answer) Hung() bool { return a.RC == 124 || a.RC == 137 }
 
-// parseFrames takes the output of a snapshot script apart. It returns what could be read even when the output is cut
+// Parse takes the output of a snapshot script apart. It returns what could be read even when the output is cut
 // or disturbed, with an error that says so.
-func parseFrames(out []byte) (map[string]frame, error) {
-	frames := map[string]frame{}
+func Parse(out []byte) (map[string]Answer, error) {
+	frames := map[string]Answer{}
 	marker, body, err := frameStart(out)
 	if err != nil {
 		return frames, err
@@ -70,7 +96,7 @@ func parseFrames(out []byte) (map[string]frame, error) {
 		if !found || convErr != nil {
 			return frames, fmt.Errorf("snapshot is cut after %q", name)
 		}
-		frames[name] = frame{text: text, rc: rc}
+		frames[name] = Answer{Text: text, RC: rc}
 		body = next
 	}
 }
@@ -86,4 +112,9 @@ func frameStart(out []byte) (marker string, body []byte, err error) {
 		}
 	}
 	return "", nil, fmt.Errorf("no snapshot in %q", firstLine(out))
+}
+
+func firstLine(text []byte) string {
+	line, _, _ := bytes.Cut(bytes.TrimSpace(text), []byte("\n"))
+	return string(line)
 }
