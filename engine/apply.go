@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pxrun/pxrun/engine/event"
@@ -135,6 +136,7 @@ func (r *run) yield(ctx, work context.Context) error {
 
 // hold takes the lease and keeps it, beside the work, until release is called.
 func (r *run) hold(ctx, work context.Context, beside *conc.WaitGroup) (release func(), err error) {
+	r.e.links.forget(everyHost) // what was read before the lease may have been changed by whoever held it
 	lease, err := r.lock(work)
 	if err != nil || lease == nil {
 		return func() {}, err
@@ -149,7 +151,6 @@ func (r *run) hold(ctx, work context.Context, beside *conc.WaitGroup) (release f
 			r.stop(err)
 		}
 	})
-	r.e.links.forget(everyHost) // what was read before the lease may have been changed by whoever held it
 	return func() {
 		endKeep()
 		<-kept // a renewal under way would bring the lease back
@@ -203,7 +204,10 @@ func (r *run) lock(ctx context.Context) (Lease, error) {
 	}
 	// Hosts that could not be reached are not worked on: a plan with such hosts is only performed without them.
 	hosts := slices.DeleteFunc(r.b.inventory(r.b.hosts), func(h inventory.Host) bool { return r.e.links.failed(h.Name) })
-	return r.e.cfg.Locker.Acquire(ctx, owner, r.b.rb.Cluster, hosts, r.e.connect(r.b.rb.Site))
+	var ahead atomic.Pointer[func(string) ([]command, int)]
+	ahead.Store(new(func(host string) ([]command, int) { return r.upcoming(0, host, nil) }))
+	defer ahead.Store(nil)
+	return r.e.cfg.Locker.Acquire(ctx, owner, r.b.rb.Cluster, hosts, r.e.connect(r.b.rb.Site, &ahead))
 }
 
 // forget drops the cached reads of the hosts that it concerns.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/internal/diag"
+	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/pxrun/pxrun/inventory"
 )
 
@@ -95,14 +96,38 @@ func (e *Engine) fork(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// connect is what a Locker gets: the bare connection, whose commands leave the cached reads alone.
-func (e *Engine) connect(site *inventory.Site) Connect {
+// connect is what a Locker gets. Its commands leave the cached reads alone, but for those by which it takes the lease:
+// ahead says what each host will read next, and that travels right behind them. So the reads of the first changes are
+// made under the lease of their host and cost no exchange of their own. ahead is nil once the lease is held.
+func (e *Engine) connect(site *inventory.Site, ahead *atomic.Pointer[func(host string) ([]command, int)]) Connect {
 	return func(ctx context.Context, host string) (conn, error) {
 		l, err := e.links.get(ctx, site, host)
 		if err != nil {
 			return nil, err
 		}
-		raw, _ := l.conns()
+		raw, reads := l.conns()
+		if next := ahead.Load(); next != nil {
+			probes, upTo := (*next)(host)
+			return taking{conn: reads, k: l, probes: probes, upTo: upTo}, nil
+		}
 		return raw, nil
 	}
 }
+
+// taking is the connection by which a lease is taken.
+type taking struct {
+	conn
+	k      *link
+	probes []command
+	upTo   int // the task that the probes end with
+}
+
+// Run takes the reads along. Those of an earlier try are void.
+func (t taking) Run(ctx context.Context, c command) (transport.Result, error) {
+	t.k.follow(t.probes, t.upTo)
+	t.k.mutating()
+	return t.conn.Run(ctx, c)
+}
+
+// Close does nothing: the engine closes its connections itself.
+func (t taking) Close() error { return nil }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +28,8 @@ type world struct {
 	t     *testing.T
 	root  string
 	conns map[string]*hostConn
+	// pause replaces the one between two tries; nil is the real one.
+	pause func(context.Context, time.Duration) error
 }
 
 // hostConn sends the commands of one host to its folders.
@@ -63,7 +67,7 @@ func (c *hostConn) set(f func()) {
 
 func newWorld(t *testing.T, hosts ...string) *world {
 	t.Helper()
-	w := &world{t: t, root: t.TempDir(), conns: map[string]*hostConn{}}
+	w := &world{t: t, root: t.TempDir(), conns: map[string]*hostConn{}, pause: func(context.Context, time.Duration) error { return nil }}
 	for _, h := range hosts {
 		w.conns[h] = &hostConn{Local: testkit.NewLocal(t), w: w, name: h}
 		require.NoError(t, os.MkdirAll(filepath.Join(w.root, "pve-"+h, "priv"), 0o755))
@@ -95,7 +99,7 @@ func (w *world) acquire(run string, hosts ...string) (engine.Lease, error) {
 		list[i].Name = h
 	}
 	owner := engine.Owner{Run: run, Controller: "ann@desk", Runbook: "site", PID: 7}
-	return New(Config{}).Acquire(w.t.Context(), owner, nil, list, w.connect)
+	return New(Config{Pause: w.pause}).Acquire(w.t.Context(), owner, nil, list, w.connect)
 }
 
 func (w *world) release(l engine.Lease) {
@@ -161,16 +165,97 @@ func TestRunTakesItsOwnLeaseOver(t *testing.T) {
 	w.release(again)
 }
 
+// uptime is the clock of local leases.
+func uptime(t *testing.T) (seconds int64, boot string) {
+	t.Helper()
+	up, err := os.ReadFile("/proc/uptime")
+	require.NoError(t, err)
+	whole, _, _ := strings.Cut(string(up), ".")
+	seconds, err = strconv.ParseInt(whole, 10, 64)
+	require.NoError(t, err)
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	require.NoError(t, err)
+	return seconds, strings.TrimSpace(string(id))
+}
+
+// leave writes the lease of a run that is gone.
+func (w *world) leave(file string, expires int64, boot string) {
+	w.t.Helper()
+	text := fmt.Sprintf("{\n\"expires\": %d,\n\"run\": \"run0\",\n\"boot\": %q,\n\"owner\": {\"run\":\"run0\"}\n}\n", expires, boot)
+	require.NoError(w.t, os.MkdirAll(filepath.Dir(file), 0o755))
+	require.NoError(w.t, os.WriteFile(file, []byte(text), 0o644))
+}
+
 func TestExpiredLeaseIsTakenOver(t *testing.T) {
 	w := newWorld(t, "pve1")
 	w.form("lab", "pve1")
-	old := fmt.Sprintf("{\n\"expires\": %d,\n\"run\": \"run0\",\n\"owner\": {\"run\":\"run0\"}\n}\n", time.Now().Add(-time.Second).Unix())
-	require.NoError(t, os.MkdirAll(w.path("lock-pve1"), 0o755))
-	for _, file := range []string{w.path("lock-pve1", "lease.json"), w.path("pve-lab", "priv", "pxrun-lease.json")} {
-		require.NoError(t, os.WriteFile(file, []byte(old), 0o644))
-	}
+	up, boot := uptime(t)
+	w.leave(w.path("lock-pve1", "lease.json"), up-1, boot)
+	w.leave(w.path("pve-lab", "priv", "pxrun-lease.json"), time.Now().Add(-time.Second).Unix(), boot)
 	l, err := w.acquire("run1", "pve1")
 	require.NoError(t, err)
+	_, err = w.acquire("run2", "pve1")
+	require.Equal(t, "run1", locked(t, err).Owner.Run)
+	w.release(l)
+	require.Equal(t, []string(nil), w.files("lock-pve1"))
+}
+
+// files lists what is in a folder.
+func (w *world) files(dir string) (names []string) {
+	w.t.Helper()
+	entries, err := os.ReadDir(w.path(dir))
+	require.NoError(w.t, err)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestLeaseOfAnEarlierBootIsOver(t *testing.T) {
+	w := newWorld(t, "pve1")
+	up, _ := uptime(t)
+	w.leave(w.path("lock-pve1", "lease.json"), up+100, "of-another-boot")
+	l, err := w.acquire("run1", "pve1")
+	require.NoError(t, err)
+	w.release(l)
+}
+
+func TestLeaseThatIsNotOverIsHeldAndSaysUntilWhen(t *testing.T) {
+	w := newWorld(t, "pve1")
+	up, boot := uptime(t)
+	w.leave(w.path("lock-pve1", "lease.json"), up+100, boot)
+	_, err := w.acquire("run1", "pve1")
+	e := locked(t, err)
+	require.Equal(t, "run0", e.Owner.Run)
+	require.WithinDuration(t, time.Now().Add(100*time.Second), e.Expires, 20*time.Second)
+}
+
+// A run whose lease is about to end, or has ended, renews and drops it under the guard.
+func TestLateRunKeepsItsLease(t *testing.T) {
+	for _, left := range []int64{-5, 10} {
+		w := newWorld(t, "pve1")
+		up, boot := uptime(t)
+		w.leave(w.path("lock-pve1", "lease.json"), up+left, boot)
+		l, err := w.acquire("run0", "pve1")
+		require.NoError(t, err)
+		_, err = w.acquire("run1", "pve1")
+		require.Equal(t, "run0", locked(t, err).Owner.Run)
+		w.leave(w.path("lock-pve1", "lease.json"), up+left, boot)
+		w.release(l)
+		require.Equal(t, []string(nil), w.files("lock-pve1"))
+	}
+}
+
+// A shell that is killed between making the file and writing it leaves it empty.
+func TestEmptyFileIsWaitedForAndThenTakenOver(t *testing.T) {
+	w := newWorld(t, "pve1")
+	require.NoError(t, os.MkdirAll(w.path("lock-pve1"), 0o755))
+	require.NoError(t, os.WriteFile(w.path("lock-pve1", "lease.json"), nil, 0o644))
+	began, _ := uptime(t)
+	l, err := New(Config{TTL: 12 * time.Second}).Acquire(t.Context(), engine.Owner{Run: "run1"}, nil, []inventory.Host{{Name: "pve1"}}, w.connect)
+	require.NoError(t, err)
+	ended, _ := uptime(t)
+	require.GreaterOrEqual(t, ended-began, int64(1), "its writer may only be slow")
 	w.release(l)
 }
 
@@ -220,17 +305,35 @@ func TestReleaseLeavesTheLeaseOfOthers(t *testing.T) {
 
 func TestGuardOfAKilledHolderIsPassed(t *testing.T) {
 	w := newWorld(t, "pve1")
-	slot := time.Now().Unix()/10 - 2
-	require.NoError(t, os.MkdirAll(w.path("lock-pve1", fmt.Sprintf("guard.%d", slot)), 0o755))
+	up, boot := uptime(t)
+	w.leave(w.path("lock-pve1", "lease.json"), up-1, boot)
+	require.NoError(t, os.MkdirAll(w.path("lock-pve1", fmt.Sprintf("guard.%s.%d", boot, up/10-2)), 0o755))
 	l, err := w.acquire("run1", "pve1")
 	require.NoError(t, err)
 	w.release(l)
+}
+
+// A guard that its holder was killed with hinders nobody who takes a free lease, or resumes the run that had it.
+func TestNewestGuardHindersNeitherFreshRunNorResume(t *testing.T) {
+	w := newWorld(t, "pve1")
+	up, boot := uptime(t)
+	for k := up/10 - 1; k <= up/10+3; k++ {
+		require.NoError(t, os.MkdirAll(w.path("lock-pve1", fmt.Sprintf("guard.%s.%d", boot, k)), 0o755))
+	}
+	_, err := w.acquire("run1", "pve1") // killed
+	require.NoError(t, err)
+	l, err := w.acquire("run1", "pve1")
+	require.NoError(t, err)
+	w.release(l)
+	after, _ := uptime(t)
+	require.Less(t, after-up, int64(20))
 }
 
 // However many runs start at once, one gets all hosts and the others get none.
 func TestOnlyOneOfManyWins(t *testing.T) {
 	w := newWorld(t, "pve1", "pve2", "pve3")
 	w.form("lab", "pve1", "pve2")
+	w.pause = nil
 	const runs = 8
 	leases, errs := make([]engine.Lease, runs), make([]error, runs)
 	var wg conc.WaitGroup
@@ -245,6 +348,32 @@ func TestOnlyOneOfManyWins(t *testing.T) {
 			w.release(leases[i])
 		} else {
 			locked(t, errs[i])
+		}
+	}
+	require.Equal(t, 1, won)
+}
+
+// Many runs that all find the same lease at its end: one takes it over.
+func TestOnlyOneTakesAnEndedLeaseOver(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2")
+	up, boot := uptime(t)
+	for _, h := range []string{"pve1", "pve2"} {
+		w.leave(w.path("lock-"+h, "lease.json"), up-1, boot)
+	}
+	w.pause = nil
+	const runs = 8
+	errs := make([]error, runs)
+	var wg conc.WaitGroup
+	for i := range runs {
+		wg.Go(func() { _, errs[i] = w.acquire(fmt.Sprintf("run%d", i), "pve2", "pve1") })
+	}
+	wg.Wait()
+	won := 0
+	for _, err := range errs {
+		if err == nil {
+			won++
+		} else {
+			locked(t, err)
 		}
 	}
 	require.Equal(t, 1, won)
