@@ -6,10 +6,11 @@ import (
 
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/modules/cluster"
+	"github.com/pxrun/pxrun/modules/ha"
 	"github.com/pxrun/pxrun/modules/system"
 )
 
 // All returns every built-in module.
 func All() []module.Module {
-	return slices.Concat(cluster.All(), system.All())
+	return slices.Concat(cluster.All(), ha.All(), system.All())
 }
