@@ -276,7 +276,7 @@ func (c *sshClient) authenticate(m *Machine, u User) bool {
 			c.complain("@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@\r\n@         WARNING: UNPROTECTED PRIVATE KEY FILE!          @\r\n@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@\r\nPermissions %04o for '%s' are too open.", info.Mode.Perm(), path)
 			continue
 		}
-		if id, ok := readIdentity(c.p.view, path); ok && m.accepts(u, id.public) {
+		if id, ok := readIdentity(c.p.view, path); ok && m.admitsByKey(u) && m.accepts(u, id.public) {
 			m.Log(Entry{Unit: "ssh.service", Ident: "sshd-session", Priority: 6, Text: fmt.Sprintf("Accepted publickey for %s from %s port 40000 ssh2", u.Name, c.p.Machine.Name())})
 			return true
 		}

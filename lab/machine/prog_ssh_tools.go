@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -43,7 +44,7 @@ func runSSHCopyID(ctx context.Context, p *Proc) int {
 	m, _, _, _ := p.Machine.reach(c.host)
 	u, found := m.User(c.user)
 	key, _, _, _, err := ssh.ParseAuthorizedKey(public)
-	if err == nil && found && m.accepts(u, key) && !opts.has("f") {
+	if err == nil && found && m.admitsByKey(u) && m.accepts(u, key) && !opts.has("f") {
 		fmt.Fprintf(p.Stderr, "\n/usr/bin/ssh-copy-id: WARNING: All keys were skipped because they already exist on the remote system.\n\t\t(if you think this is a mistake, you may want to use -f option)\n\n")
 		return 0
 	}
@@ -90,7 +91,10 @@ func runSSHAdd(_ context.Context, p *Proc) int {
 // runSshd is sshd -t and -T.
 func runSshd(_ context.Context, p *Proc) int {
 	if slices.Contains(p.Args(), "-T") {
-		p.Println("port 22\npermitrootlogin yes\npubkeyauthentication yes\npasswordauthentication yes\nkbdinteractiveauthentication no\nmaxsessions 10\nmaxauthtries 6")
+		c := p.Machine.SSHDConfig()
+		root := map[string]string{"": "without-password", "prohibit-password": "without-password"}
+		p.Printf("port 22\npermitrootlogin %s\npubkeyauthentication %s\npasswordauthentication %s\nkbdinteractiveauthentication no\nmaxsessions 10\nmaxauthtries 6\n",
+			cmp.Or(root[c["permitrootlogin"]], c["permitrootlogin"]), cmp.Or(c["pubkeyauthentication"], "yes"), cmp.Or(c["passwordauthentication"], "yes"))
 	}
 	return 0
 }
