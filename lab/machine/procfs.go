@@ -90,6 +90,11 @@ func (m *Machine) cpuinfo() []byte {
 func (m *Machine) mountTable() []byte {
 	var b []byte
 	for _, at := range m.FS.Mounts() {
+		if f, ok := m.FS.Mounted(at).(mountInfo); ok {
+			source, kind, options := f.MountInfo()
+			b = fmt.Appendf(b, "%s %s %s %s 0 0\n", source, at, kind, options)
+			continue
+		}
 		switch at {
 		case "/":
 			b = append(b, "/dev/mapper/pve-root / ext4 rw,relatime,errors=remount-ro 0 0\n"...)

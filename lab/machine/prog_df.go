@@ -17,10 +17,18 @@ func (p *Proc) mountOf(path string) (at, kind string) {
 		path = real
 	}
 	at, _ = p.Machine.FS.MountOf(vfs.Clean(p.Dir, path))
-	return at, mountKind(at)
+	return at, p.Machine.mountKind(at)
 }
 
-func mountKind(at string) string {
+// mountInfo is implemented by mounted file systems that know what they are, such as those of a storage in the network.
+// All others are known by where they lie.
+type mountInfo interface{ MountInfo() (source, kind, options string) }
+
+func (m *Machine) mountKind(at string) string {
+	if f, ok := m.FS.Mounted(at).(mountInfo); ok {
+		_, kind, _ := f.MountInfo()
+		return kind
+	}
 	switch at {
 	case "/":
 		return "ext4"
@@ -107,7 +115,7 @@ func runDf(_ context.Context, p *Proc) int {
 		if size > 0 {
 			percent = fmt.Sprintf("%d%%", (used*100+size-1)/size)
 		}
-		values := map[string]string{"source": mountSource(at), "fstype": mountKind(at), "size": show(size), "used": show(used), "avail": show(size - used), "pcent": percent, "target": at}
+		values := map[string]string{"source": p.Machine.mountSource(at), "fstype": p.Machine.mountKind(at), "size": show(size), "used": show(used), "avail": show(size - used), "pcent": percent, "target": at}
 		var row []string
 		for _, c := range columns {
 			row = append(row, values[c])
@@ -133,7 +141,11 @@ func (p *Proc) dfMounts(paths []string) (mounts []string, status int) {
 	return mounts, status
 }
 
-func mountSource(at string) string {
+func (m *Machine) mountSource(at string) string {
+	if f, ok := m.FS.Mounted(at).(mountInfo); ok {
+		source, _, _ := f.MountInfo()
+		return source
+	}
 	switch at {
 	case "/":
 		return "/dev/mapper/pve-root"
@@ -240,7 +252,7 @@ func runFindmnt(_ context.Context, p *Proc) int {
 	for _, at := range mounts {
 		var row []string
 		for _, c := range columns {
-			row = append(row, map[string]string{"TARGET": at, "SOURCE": mountSource(at), "FSTYPE": mountKind(at), "OPTIONS": "rw,relatime"}[c])
+			row = append(row, map[string]string{"TARGET": at, "SOURCE": p.Machine.mountSource(at), "FSTYPE": p.Machine.mountKind(at), "OPTIONS": "rw,relatime"}[c])
 		}
 		p.Println(strings.Join(row, " "))
 	}
