@@ -35,9 +35,11 @@ func foreignConf(_ context.Context, _ *Lab, h *host, f Fault) (func() error, err
 }
 
 func staleCertificates(_ context.Context, _ *Lab, h *host, _ Fault) (func() error, error) {
-	const dir = "/etc/corosync/qdevice"
-	err := errors.Join(
-		h.machine.FS.MkdirAll(dir+"/net/nssdb", 0o755), h.machine.FS.WriteFile(dir+"/net/nssdb/noise.txt", []byte("old\n"), 0o600))
+	const dir, store = "/etc/corosync/qdevice", "/etc/corosync/qdevice/net/nssdb/"
+	err := h.machine.FS.MkdirAll(dir+"/net/nssdb", 0o755)
+	for _, name := range []string{"noise.txt", "cert9.db", "node.crt"} {
+		err = errors.Join(err, h.machine.FS.WriteFile(store+name, []byte("authority of an earlier life\n"), 0o600))
+	}
 	return func() error { return h.machine.FS.RemoveAll(dir) }, err
 }
 

@@ -10,14 +10,16 @@ import (
 // qdevice is the state of one node's corosync-qdevice daemon. It is guarded by the world's lock.
 type qdevice struct {
 	running   bool
-	connected bool // to the arbiter
+	connected bool   // to the arbiter
+	authority string // by which its certificates were made, as they were when it started
 }
 
 // Arbiter is a machine that runs corosync-qnetd.
 type Arbiter struct {
-	w       *World
-	m       *machine.Machine
-	running bool // guarded by World.mu
+	w         *World
+	m         *machine.Machine
+	running   bool   // guarded by World.mu, as is
+	authority string // its own
 }
 
 // arbiterOf finds the arbiter that owns an address. The caller holds the lock.
@@ -33,14 +35,15 @@ func (w *World) arbiterOf(host string) *Arbiter {
 func (n *Node) reaches(host string) bool {
 	a := n.w.arbiterOf(host)
 	to, err := netip.ParseAddr(host)
-	return a != nil && a.running && a.m.Up() && err == nil && n.w.path(n.ip, to).Reachable
+	return a != nil && a.running && a.m.Up() && err == nil && n.w.path(n.ip, to).Reachable && n.qdev.authority != "" && n.qdev.authority == a.authority
 }
 
 // setQDevice starts or stops the node's daemon in the model.
 func (n *Node) setQDevice(running bool) {
+	authority := n.certified()
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
-	n.qdev.running = running
+	n.qdev.running, n.qdev.authority = running, authority
 	if !running {
 		n.qdev.connected = false
 		n.w.revote()
@@ -51,8 +54,10 @@ func (n *Node) setQDevice(running bool) {
 
 // setRunning starts or stops qnetd in the model: the nodes' daemons notice after a while.
 func (a *Arbiter) setRunning(running bool) {
+	authority, _ := a.m.FS.ReadFile(qnetdCA) // without one nobody gets in
 	a.w.mu.Lock()
 	defer a.w.mu.Unlock()
+	a.authority = string(authority)
 	if running {
 		a.w.arbiters[a.m.Name()] = a
 	}
