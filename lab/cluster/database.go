@@ -24,6 +24,9 @@ type database struct {
 	parsed     *Conf
 	parsedFrom *inode
 	parsedAt   uint64
+
+	// sharers are the nodes that were in sync with this database last.
+	sharers string
 }
 
 // inode is a file or folder of a database.
@@ -33,6 +36,10 @@ type inode struct {
 	mtime    time.Time
 	writer   string // the node that wrote it last
 	version  uint64
+
+	// When it was written, on the lab's clock and without any machine's skew: see aged.
+	written     time.Duration
+	writtenWall time.Time
 
 	// Of a lock folder (below priv/lock):
 	renewed time.Duration // on the lab's clock

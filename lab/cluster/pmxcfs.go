@@ -175,6 +175,7 @@ func (w *World) synchronise() {
 			newest = newest.clone()
 		}
 		used[newest] = true
+		newest.sharedBy(group, w.clock.Elapsed())
 		changed := false
 		for _, n := range group {
 			n.logQuorum()
@@ -190,6 +191,27 @@ func (w *World) synchronise() {
 		if changed {
 			w.confChanged(newest)
 		}
+	}
+}
+
+// sharedBy notes who is in sync with the database. When that changes, pmxcfs makes its table of locks anew: the locks that
+// are held then expire a full period after that, not after their last renewal.
+func (d *database) sharedBy(group []*Node, now time.Duration) {
+	names := make([]string, len(group))
+	for i, n := range group {
+		names[i] = n.name
+	}
+	sharers := strings.Join(names, " ")
+	if sharers == d.sharers {
+		return
+	}
+	d.sharers = sharers
+	locks := d.lookup("/priv/lock")
+	if locks == nil {
+		return
+	}
+	for _, lock := range locks.children {
+		lock.renewed = max(lock.renewed, now)
 	}
 }
 

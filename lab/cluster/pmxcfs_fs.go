@@ -168,6 +168,9 @@ func (f pveFS) Open(p string, flag int, _ fs.FileMode) (vfs.File, error) {
 	case writes && flag&os.O_TRUNC != 0 && len(i.data) > 0:
 		f.store(p, i, nil)
 	}
+	if !writes && isAged(p) {
+		return &pveFile{fs: f, path: p, fixed: f.n.w.aged(i)}, nil
+	}
 	return &pveFile{fs: f, path: p, appends: flag&os.O_APPEND != 0}, nil
 }
 
@@ -189,6 +192,7 @@ func (f pveFS) create(p string, children map[string]*inode) error {
 	db.version++
 	parent.children[path.Base(p)] = &inode{
 		children: children, mtime: f.n.now(), writer: f.n.name, version: db.version, renewed: f.n.w.clock.Elapsed(),
+		written: f.n.w.clock.Elapsed(), writtenWall: f.n.w.now(),
 	}
 	if isLockDir(path.Dir(p)) {
 		parent.soiled = true
@@ -206,6 +210,7 @@ func (f pveFS) store(p string, i *inode, data []byte) {
 	db := f.n.pmx.db
 	db.version++
 	i.data, i.mtime, i.writer, i.version = data, f.n.now(), f.n.name, db.version
+	i.written, i.writtenWall = f.n.w.clock.Elapsed(), f.n.w.now()
 	f.changed(p)
 }
 

@@ -102,3 +102,39 @@ func (n *Node) AddRRD(lines func() string) {
 
 // Log writes a line to the machine's journal.
 func (n *Node) Log(ident, text string) { n.log(ident, text) }
+
+// Stamp tells one state of a file in /etc/pve from any other: daemons that poll compare it in place of the counters in
+// .version, and read a file only when it has changed. Stamps of one file on nodes that share a database are equal. The
+// zero Stamp stands for a file that is not there, or a pmxcfs that is not mounted.
+type Stamp struct {
+	db      *database
+	file    *inode
+	version uint64
+}
+
+// Stamp returns the stamp of a file by its path below /etc/pve, such as "ha/resources.cfg".
+func (n *Node) Stamp(path string) Stamp {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	if !n.pmx.running {
+		return Stamp{}
+	}
+	file := n.pmx.db.lookup(path)
+	if file == nil {
+		return Stamp{}
+	}
+	return Stamp{file: file, version: file.version}
+}
+
+// GuestStamp is the stamp of .vmlist.
+func (n *Node) GuestStamp() Stamp {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	if !n.pmx.running {
+		return Stamp{}
+	}
+	return Stamp{db: n.pmx.db, version: uint64(n.pmx.db.guestSeq)} //nolint:gosec // counts up from 1
+}
+
+// LockExpiry is the age at which a lock of pmxcfs may be taken away from a node that does not renew it.
+func (w *World) LockExpiry() time.Duration { return w.timing.LockExpiry }

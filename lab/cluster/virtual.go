@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 )
 
 // virtualFiles are generated at each read.
@@ -27,21 +26,7 @@ func (n *Node) virtual(p string) (string, bool) {
 	case "/.debug":
 		return "0\n", true
 	}
-	return n.lrmFile(p)
-}
-
-// lrmFile is a node's lrm_status while its local resource manager runs: it writes every ten seconds.
-func (n *Node) lrmFile(p string) (string, bool) {
-	name, ok := strings.CutPrefix(p, "/nodes/")
-	if name, ok = strings.CutSuffix(name, "/lrm_status"); !ok || n.pmx.db.lookup(p) == nil {
-		return "", false
-	}
-	writer := n.w.nodes[name]
-	if writer == nil || writer.pmx.db != n.pmx.db || !writer.writable() || !writer.m.UnitActive("pve-ha-lrm") {
-		return "", false
-	}
-	const round = 10 * time.Second
-	return lrmStatus(writer.now().Truncate(round)), true
+	return "", false
 }
 
 func flag(b bool) int {

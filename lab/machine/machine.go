@@ -44,6 +44,7 @@ type Machine struct {
 	skew       time.Duration
 	random     *rand.Rand
 	power      power
+	rebooting  bool // the shutdown that goes on ends in a boot
 	bootID     string
 	bootedAt   time.Duration
 	onPower    []func(up bool)

@@ -30,6 +30,14 @@ func (m *Machine) Accepting() bool {
 	return up && ok && state.Active == "active"
 }
 
+// ShuttingDown reports whether the machine goes down in order, and whether to boot again: what the jobs that systemd has
+// queued tell a unit that is being stopped.
+func (m *Machine) ShuttingDown() (down, reboot bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.power == stopping, m.power == stopping && m.rebooting
+}
+
 // OnPower adds a function that hears when the machine comes up (after its units are started) and when it goes down.
 func (m *Machine) OnPower(f func(up bool)) {
 	m.mu.Lock()
@@ -104,7 +112,7 @@ func (m *Machine) Shutdown(reboot bool) {
 		m.mu.Unlock()
 		return
 	}
-	m.power = stopping
+	m.power, m.rebooting = stopping, reboot
 	m.mu.Unlock()
 	m.wg.Go(func() {
 		m.stopUnits(context.Background())
