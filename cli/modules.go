@@ -130,38 +130,44 @@ func prose(doc string) string {
 
 // describe lists the attributes and blocks of a schema.
 func describe(b *strings.Builder, title string, body *schema.Body) {
-	fields := append(body.Fields(), body.Blocks()...)
-	if len(fields) == 0 {
+	if len(body.Fields())+len(body.Blocks()) == 0 {
 		return
 	}
 	fmt.Fprintf(b, "\n%s:\n", title)
-	for _, f := range fields {
-		kind := f.Type
-		if f.Block {
-			kind = "block"
-		}
-		notes := []string{kind}
-		switch {
-		case f.Label:
-			notes = append(notes, "label")
-		case f.Repeated:
-			notes = append(notes, "any number")
-		case f.Required:
-			notes = append(notes, "required")
-		case f.Default != "":
-			notes = append(notes, "default "+f.Default)
-		}
-		if len(f.OneOf) > 0 {
-			notes = append(notes, "one of "+strings.Join(f.OneOf, ", "))
-		}
-		if f.Min != "" || f.Max != "" {
-			notes = append(notes, strings.TrimSpace("from "+f.Min+" to "+f.Max))
-		}
-		fmt.Fprintf(b, "  %s  (%s)\n      %s\n", f.Name, strings.Join(notes, ", "), f.Doc)
+	describeFields(b, "  ", body)
+}
+
+// describeFields writes one entry for each field, those of nested blocks and objects indented below theirs.
+func describeFields(b *strings.Builder, indent string, body *schema.Body) {
+	for _, f := range append(body.Fields(), body.Blocks()...) {
+		fmt.Fprintf(b, "%s%s  (%s)\n%s    %s\n", indent, f.Written(), strings.Join(notes(f), ", "), indent, f.Doc)
 		if f.Body != nil {
-			for _, inner := range append(f.Body.Fields(), f.Body.Blocks()...) {
-				fmt.Fprintf(b, "      .%s  %s\n", inner.Name, inner.Doc)
-			}
+			describeFields(b, indent+"    ", f.Body)
 		}
 	}
+}
+
+// notes are what there is to know about a field besides what it is for.
+func notes(f *schema.Field) []string {
+	all := []string{f.Type}
+	switch {
+	case f.Label:
+		all = append(all, "label")
+	case f.Repeated:
+		all = append(all, "any number")
+	case f.Required:
+		all = append(all, "required")
+	case f.Default != "":
+		all = append(all, "default "+f.Default)
+	}
+	if len(f.OneOf) > 0 {
+		all = append(all, "one of "+strings.Join(f.OneOf, ", "))
+	}
+	if limits := f.Limits(); limits != "" {
+		all = append(all, limits)
+	}
+	if f.Example != "" {
+		all = append(all, "such as "+f.Example)
+	}
+	return all
 }

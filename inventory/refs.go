@@ -33,16 +33,41 @@ func (r *Refs) FromCty(v cty.Value) error {
 }
 
 func (r *Refs) add(v cty.Value) error {
+	name, err := refName(v)
+	if err != nil {
+		return err
+	}
+	*r = append(*r, name)
+	return nil
+}
+
+// Ref is the name of one host as a module argument, written as a name or as a node or host object (cluster.lab.pve1).
+// A map with Refs for keys has names for keys: { pve1 = 2, pve2 = 1 }.
+type Ref string
+
+// CtyTypeName is what the type is called in documentation and messages.
+func (*Ref) CtyTypeName() string { return "host" }
+
+// FromCty reads the forms above. It is what internal/schema calls for fields of this type.
+func (r *Ref) FromCty(v cty.Value) error {
+	name, err := refName(v)
+	if err != nil {
+		return err
+	}
+	*r = Ref(name)
+	return nil
+}
+
+func refName(v cty.Value) (string, error) {
 	v, _ = v.Unmark()
 	switch t := v.Type(); {
 	case v.IsNull():
-		return fmt.Errorf("a host is null")
+		return "", fmt.Errorf("a host is null")
 	case t == cty.String:
-		*r = append(*r, v.AsString())
+		return v.AsString(), nil
 	case t.IsObjectType() && t.HasAttribute("name") && t.AttributeType("name") == cty.String:
-		*r = append(*r, v.GetAttr("name").AsString())
+		return v.GetAttr("name").AsString(), nil
 	default:
-		return fmt.Errorf("a host must be a name or an object such as cluster.lab.pve1, not %s", t.FriendlyName())
+		return "", fmt.Errorf("a host must be a name or an object such as cluster.lab.pve1, not %s", t.FriendlyName())
 	}
-	return nil
 }

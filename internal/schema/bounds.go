@@ -13,48 +13,62 @@ import (
 type bounds struct {
 	min, max *float64
 	unit     func(float64) string
-	noun     string // what is counted: "characters", "elements"; "" for a number itself
+	noun     string // what is counted: "character", "element", "block"; "" for a number itself
 }
 
-func (f *Field) readBounds() error {
-	if f.Min == "" && f.Max == "" {
-		return nil
+func (f *Field) readBounds() (err error) {
+	if f.bounds, err = f.boundsOf(f.Min, f.Max, f.typ); err != nil {
+		return err
 	}
-	t := f.typ
+	leaf := leafOf(f.typ)
+	if (f.EachMin != "" || f.EachMax != "") && leaf == f.typ {
+		return fmt.Errorf("each_min and each_max are for lists and maps")
+	}
+	f.each, err = f.boundsOf(f.EachMin, f.EachMax, leaf)
+	return err
+}
+
+func (f *Field) boundsOf(least, most string, t reflect.Type) (b bounds, err error) {
+	if least == "" && most == "" {
+		return bounds{}, nil
+	}
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	parse := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
-	f.bounds.unit = func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+	b.unit = func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 	switch kindOf(t) {
 	case kindInt, kindFloat:
 	case kindString, kindText, kindSecret:
-		f.bounds.noun = "characters"
+		b.noun = "character"
 	case kindList, kindMap:
-		f.bounds.noun = "elements"
+		b.noun = "element"
+		if f.Block {
+			b.noun = "block"
+		}
 	case kindDuration:
 		parse = func(s string) (float64, error) {
 			d, err := time.ParseDuration(s)
 			return float64(d), err
 		}
-		f.bounds.unit = func(v float64) string { return time.Duration(v).String() }
+		b.unit = func(v float64) string { return time.Duration(v).String() }
 	default:
-		return fmt.Errorf("min and max mean nothing for a %s", f.typeName(t))
+		return bounds{}, fmt.Errorf("min and max mean nothing for a %s", f.typeName(t))
 	}
-	for _, b := range []struct {
+	for _, one := range []struct {
 		text string
 		into **float64
-	}{{f.Min, &f.bounds.min}, {f.Max, &f.bounds.max}} {
-		if b.text == "" {
+	}{{least, &b.min}, {most, &b.max}} {
+		if one.text == "" {
 			continue
 		}
-		v, err := parse(b.text)
+		v, err := parse(one.text)
 		if err != nil {
-			return fmt.Errorf("bound %q: %w", b.text, err)
+			return bounds{}, fmt.Errorf("bound %q: %w", one.text, err)
 		}
-		*b.into = &v
+		*one.into = &v
 	}
-	return nil
+	return b, nil
 }
 
 // check returns what is wrong with a decoded value as the rest of a sentence about it, and "" if nothing is.
@@ -69,19 +83,33 @@ func (b bounds) check(rv reflect.Value) string {
 	if (b.min == nil || v >= *b.min) && (b.max == nil || v <= *b.max) {
 		return ""
 	}
-	wanted := ""
+	wanted, last := b.wanted()
+	switch {
+	case b.noun == "":
+		return fmt.Sprintf("must be %s, and is %s", wanted, b.unit(v))
+	case v == 0:
+		return fmt.Sprintf("must have %s %s, and has none", wanted, b.counted(last))
+	}
+	return fmt.Sprintf("must have %s %s, and has %s", wanted, b.counted(last), b.unit(v))
+}
+
+// wanted says what the bounds allow, and the last number that it names.
+func (b bounds) wanted() (text string, last float64) {
 	switch {
 	case b.max == nil:
-		wanted = "at least " + b.unit(*b.min)
+		return "at least " + b.unit(*b.min), *b.min
 	case b.min == nil:
-		wanted = "at most " + b.unit(*b.max)
-	default:
-		wanted = "between " + b.unit(*b.min) + " and " + b.unit(*b.max)
+		return "at most " + b.unit(*b.max), *b.max
 	}
-	if b.noun != "" {
-		return fmt.Sprintf("must have %s %s, and has %s", wanted, b.noun, b.unit(v))
+	return "between " + b.unit(*b.min) + " and " + b.unit(*b.max), *b.max
+}
+
+// counted is the noun as it follows a number.
+func (b bounds) counted(n float64) string {
+	if n == 1 {
+		return b.noun
 	}
-	return fmt.Sprintf("must be %s, and is %s", wanted, b.unit(v))
+	return b.noun + "s"
 }
 
 func measure(rv reflect.Value) float64 {

@@ -44,11 +44,11 @@ func (d *decoder) value(f *Field, v cty.Value, into reflect.Value, path cty.Path
 	}
 	v, _ = v.UnmarkDeep()
 	if !v.IsWhollyKnown() {
-		d.report(path, NotKnown, "%s is known only after earlier tasks have run.", subject(path))
+		d.report(path, NotKnown, "%s is known only after earlier tasks have run.", d.subject(path))
 		return
 	}
 	if v.IsNull() {
-		d.report(path, "Wrong type", "%s wanted %s, got null.", subject(path), article(f.typeName(into.Type())))
+		d.report(path, "Wrong type", "%s wanted %s, got null.", d.subject(path), article(f.typeName(into.Type())))
 		return
 	}
 	if k == kindCustom {
@@ -72,7 +72,7 @@ func (d *decoder) list(f *Field, v cty.Value, into reflect.Value, path cty.Path)
 }
 
 func (d *decoder) mapping(f *Field, v cty.Value, into reflect.Value, path cty.Path) {
-	items, ok := d.attributes(v, path)
+	items, ok := d.attributes(v, path, "a map", "{ name = … }")
 	if !ok {
 		return
 	}
@@ -86,13 +86,20 @@ func (d *decoder) mapping(f *Field, v cty.Value, into reflect.Value, path cty.Pa
 
 func (d *decoder) element(f *Field, v cty.Value, into reflect.Value, path cty.Path) {
 	if k := kindOf(into.Type()); isNull(v) && k != kindValue && k != kindPointer {
-		d.report(path, "Wrong type", "%s is null, and wanted %s.", subject(path), article(f.typeName(into.Type())))
+		d.report(path, "Wrong type", "%s is null, and wanted %s.", d.subject(path), article(f.typeName(into.Type())))
 		return
 	}
 	if isNull(v) && kindOf(into.Type()) == kindPointer {
 		return
 	}
+	before := len(d.errs)
 	d.value(f, v, into, path)
+	if len(d.errs) > before || into.Type() != leafOf(f.typ) {
+		return
+	}
+	if wrong := f.each.check(into); wrong != "" {
+		d.report(path, "Value out of bounds", "%s %s.", d.subject(path), wrong)
+	}
 }
 
 // secretText reads fields that may hold a secret. It must never put the text into an error.
@@ -100,11 +107,11 @@ func (d *decoder) secretText(f *Field, v cty.Value, into reflect.Value, path cty
 	marked := secret.Is(v)
 	v, _ = v.Unmark()
 	if !v.IsKnown() {
-		d.report(path, NotKnown, "%s is known only after earlier tasks have run.", subject(path))
+		d.report(path, NotKnown, "%s is known only after earlier tasks have run.", d.subject(path))
 		return
 	}
 	if v.Type() != cty.String || v.IsNull() {
-		d.report(path, "Wrong type", "%s wanted %s, got %s.", subject(path), article(f.typeName(into.Type())), describe(v))
+		d.report(path, "Wrong type", "%s wanted %s, got %s.", d.subject(path), article(f.typeName(into.Type())), describe(v))
 		return
 	}
 	if kindOf(into.Type()) == kindText {
@@ -117,7 +124,7 @@ func (d *decoder) secretText(f *Field, v cty.Value, into reflect.Value, path cty
 	}
 	if !marked && !f.literalOK && !d.trusted && v.AsString() != "" {
 		d.report(path, "Literal secret",
-			"%s is a literal secret: whoever reads the files could read it. Declare it with a secret block and write secret.<name> here.", subject(path))
+			"%s is a literal secret: whoever reads the files could read it. Declare it with a secret block and write secret.<name> here.", d.subject(path))
 		return
 	}
 	into.Set(reflect.ValueOf(secret.New(v.AsString())))
@@ -132,7 +139,7 @@ func (d *decoder) scalar(f *Field, k kind, v cty.Value, into reflect.Value, path
 		wantType = cty.Number
 	}
 	if v.Type() != wantType {
-		d.report(path, "Wrong type", "%s wanted %s, got %s.%s", subject(path), article(f.typeName(into.Type())), describe(v), typeHint(k, v))
+		d.report(path, "Wrong type", "%s wanted %s, got %s.%s", d.subject(path), article(f.typeName(into.Type())), describe(v), typeHint(k, v))
 		return
 	}
 	wrong := ""
@@ -150,7 +157,7 @@ func (d *decoder) scalar(f *Field, k kind, v cty.Value, into reflect.Value, path
 		wrong = d.setText(k, into, text)
 	}
 	if wrong != "" {
-		d.report(path, "Invalid value", "%s: %s", subject(path), sentence(wrong))
+		d.report(path, "Invalid value", "%s: %s", d.subject(path), sentence(wrong))
 	}
 }
 

@@ -33,6 +33,7 @@ func (b *Body) DecodeIn(dir string, v cty.Value, into any) []*Error {
 type decoder struct {
 	dir     string
 	errs    []*Error
+	base    int  // the steps of a path that lead to the innermost block; messages name what comes after
 	top     bool // the struct at hand is the outermost one, whose labels are read elsewhere
 	trusted bool // the value comes from the program itself: a default
 }
@@ -45,22 +46,18 @@ func (d *decoder) report(path cty.Path, summary, format string, args ...any) {
 func (d *decoder) body(b *Body, v cty.Value, into reflect.Value, path cty.Path) {
 	top := d.top
 	d.top = false
-	attrs, ok := d.attributes(v, path)
+	attrs, ok := d.attributes(v, path, "an object", b.shape())
 	if !ok {
 		return
 	}
 	before := len(d.errs)
-	for _, name := range sortedKeys(attrs) {
-		if _, known := b.Field(name); !known {
-			d.report(path.GetAttr(name), "Unsupported argument", "%q is not an argument here.%s", name, diag.DidYouMean(name, b.names()))
-		}
-	}
+	meant := d.unknown(b, attrs, path)
 	for _, f := range b.fields {
 		attr, given := attrs[f.Name]
 		if !given {
 			attr = cty.NullVal(cty.DynamicPseudoType)
 		}
-		if f.Label && top && !given {
+		if !given && (f.Label && top || meant[f.Name]) {
 			continue
 		}
 		d.field(f, attr, into.FieldByIndex(f.index), path.GetAttr(f.Name))
@@ -70,9 +67,22 @@ func (d *decoder) body(b *Body, v cty.Value, into reflect.Value, path cty.Path) 
 	}
 }
 
+// unknown reports the names that no field has. It returns those that they were probably meant to be.
+func (d *decoder) unknown(b *Body, attrs map[string]cty.Value, path cty.Path) map[string]bool {
+	meant := map[string]bool{}
+	for _, name := range sortedKeys(attrs) {
+		if _, known := b.Field(name); known {
+			continue
+		}
+		d.report(path.GetAttr(name), "Unsupported argument", "%q is not an argument here.%s", name, b.suggest(name))
+		meant[diag.Suggest(name, b.names())] = true
+	}
+	return meant
+}
+
 // attributes takes an object or map apart. Marks of the whole are those of each part. An object that is secret as a
 // whole has secret names, which would be shown in paths and argument lists.
-func (d *decoder) attributes(v cty.Value, path cty.Path) (map[string]cty.Value, bool) {
+func (d *decoder) attributes(v cty.Value, path cty.Path, wanted, shape string) (map[string]cty.Value, bool) {
 	if v == cty.NilVal {
 		return nil, true
 	}
@@ -81,13 +91,13 @@ func (d *decoder) attributes(v cty.Value, path cty.Path) (map[string]cty.Value, 
 	case whole.IsNull():
 		return nil, true
 	case secret.Is(cty.True.WithMarks(marks)):
-		d.report(path, "Secret in a plain argument", "%s is secret as a whole, its names included, which would be shown. Only its values may be secret.", subject(path))
+		d.report(path, "Secret in a plain argument", "%s is secret as a whole, its names included, which would be shown. Only its values may be secret.", d.subject(path))
 		return nil, false
 	case !whole.IsKnown():
 		d.report(path, NotKnown, "The value is known only after earlier tasks have run.")
 		return nil, false
 	case !t.IsObjectType() && !t.IsMapType():
-		d.report(path, "Wrong type", "%s wanted an object, got %s.", subject(path), describe(whole))
+		d.report(path, "Wrong type", "%s wanted %s, got %s. Write it in braces: %s.", d.subject(path), wanted, describe(whole), shape)
 		return nil, false
 	}
 	attrs := make(map[string]cty.Value, whole.LengthInt())
@@ -106,7 +116,7 @@ func (d *decoder) field(f *Field, v cty.Value, into reflect.Value, path cty.Path
 		return
 	case isNull(v) && f.def != cty.NilVal:
 		v = f.def
-		d = &decoder{dir: d.dir, trusted: true}
+		d = &decoder{dir: d.dir, base: d.base, trusted: true}
 	case isNull(v) && f.Required:
 		what := "argument"
 		if f.Block {
@@ -123,6 +133,7 @@ func (d *decoder) field(f *Field, v cty.Value, into reflect.Value, path cty.Path
 			into.Set(reflect.New(into.Type().Elem()))
 			target = into.Elem()
 		}
+		defer d.inside(path)()
 		d.body(f.Body, v, target, path)
 		return
 	}
@@ -132,7 +143,7 @@ func (d *decoder) field(f *Field, v cty.Value, into reflect.Value, path cty.Path
 		return
 	}
 	if wrong := f.bounds.check(into); wrong != "" {
-		d.report(path, "Value out of bounds", "%s %s.", subject(path), wrong)
+		d.report(path, "Value out of bounds", "%s %s.", d.subject(path), wrong)
 	}
 }
 
@@ -142,13 +153,32 @@ func (d *decoder) blocks(f *Field, v cty.Value, into reflect.Value, path cty.Pat
 		return
 	}
 	into.Set(reflect.MakeSlice(into.Type(), len(list), len(list)))
+	first := map[string]bool{}
 	for i, item := range list {
-		d.body(f.Body, item, into.Index(i), path.IndexInt(i))
+		at := path.IndexInt(i)
+		back := d.inside(at)
+		d.body(f.Body, item, into.Index(i), at)
+		back()
+		labels, last := f.Body.labels(into.Index(i))
+		if last != nil && first[labels] {
+			d.report(at.GetAttr(last.Name), "Duplicate block", "There is a block %s %s already. Each needs a %s of its own.", f.Name, labels, last.Name)
+		}
+		first[labels] = true
 	}
 	if wrong := f.bounds.check(into); wrong != "" {
 		d.report(path, "Wrong number of blocks", "%s %s.", f.Name, wrong)
 	}
 }
+
+// inside makes messages leave out the way to a block. It returns what goes back.
+func (d *decoder) inside(path cty.Path) func() {
+	before := d.base
+	d.base = len(path)
+	return func() { d.base = before }
+}
+
+// subject is what a sentence about a path begins with. The excerpt shows which block it is in.
+func (d *decoder) subject(path cty.Path) string { return subject(path[min(d.base, len(path)):]) }
 
 // elements takes a list, set or tuple apart.
 func (d *decoder) elements(v cty.Value, path cty.Path) ([]cty.Value, bool) {
@@ -160,7 +190,7 @@ func (d *decoder) elements(v cty.Value, path cty.Path) ([]cty.Value, bool) {
 		d.report(path, NotKnown, "The value is known only after earlier tasks have run.")
 		return nil, false
 	case !t.IsTupleType() && !t.IsListType() && !t.IsSetType():
-		d.report(path, "Wrong type", "%s wanted a list, got %s. Write it in brackets: [ … ].", subject(path), describe(whole))
+		d.report(path, "Wrong type", "%s wanted a list, got %s. Write it in brackets: [ … ].", d.subject(path), describe(whole))
 		return nil, false
 	}
 	var list []cty.Value
@@ -177,7 +207,11 @@ func (d *decoder) validate(into reflect.Value, path cty.Path) {
 	if !ok {
 		return
 	}
+	before := len(d.errs)
 	d.failed(v.Validate(), path)
+	for _, e := range d.errs[before:] {
+		e.Whole = true
+	}
 }
 
 func (d *decoder) failed(err error, path cty.Path) {
@@ -218,7 +252,7 @@ func (d *decoder) refuseSecret(v cty.Value, path cty.Path) bool {
 	}
 	d.report(path, "Secret in a plain argument",
 		"%s holds a secret, and would be shown in plans or in the argument list of a process. Only arguments marked as secret in the module's page take one.",
-		subject(path))
+		d.subject(path))
 	return true
 }
 

@@ -12,6 +12,9 @@ import (
 type Error struct {
 	Path            cty.Path
 	Summary, Detail string
+	// Whole is set for what the struct's own Validate found. It relies on all arguments, so what it says means little
+	// while one of them is misspelt.
+	Whole bool
 }
 
 func (e *Error) Error() string { return e.Summary + ": " + e.Detail }

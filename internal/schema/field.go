@@ -27,7 +27,9 @@ type Field struct {
 	Default  string // as written in the tag; "" for none
 	OneOf    []string
 	Min, Max string
-	Example  string
+	// EachMin and EachMax are bounds of each element of a list or map.
+	EachMin, EachMax string
+	Example          string
 	// Body is the schema of a nested block, or of the objects that the attribute is made of.
 	Body *Body
 
@@ -36,6 +38,7 @@ type Field struct {
 	kind      kind
 	literalOK bool
 	bounds    bounds
+	each      bounds
 	def       cty.Value // NilVal for none
 }
 
@@ -50,6 +53,7 @@ func newField(owner reflect.Type, sf reflect.StructField, index []int, outer []r
 	f := &Field{
 		Name: name, Doc: sf.Tag.Get("doc"), Default: sf.Tag.Get("default"), Example: sf.Tag.Get("example"),
 		OneOf: strings.Fields(sf.Tag.Get("oneof")), Min: sf.Tag.Get("min"), Max: sf.Tag.Get("max"),
+		EachMin: sf.Tag.Get("each_min"), EachMax: sf.Tag.Get("each_max"),
 		literalOK: sf.Tag.Get("literal") == "ok", index: index, typ: sf.Type,
 	}
 	switch how {
@@ -81,7 +85,7 @@ func newField(owner reflect.Type, sf reflect.StructField, index []int, outer []r
 	leaf := leafOf(sf.Type)
 	f.Secret = leaf == typeSecret || leaf == typeText || leaf == typeValue
 	if kindOf(leaf) == kindObject {
-		f.Body = bodyOf(leaf, outer)
+		f.asObject(leaf, outer, wrong)
 	}
 	if err := f.readBounds(); err != nil {
 		wrong("%v", err)
@@ -97,6 +101,19 @@ func newField(owner reflect.Type, sf reflect.StructField, index []int, outer []r
 		f.def = def
 	}
 	return f
+}
+
+// asObject reads the struct that an attribute's objects are made of.
+func (f *Field) asObject(leaf reflect.Type, outer []reflect.Type, wrong func(string, ...any)) {
+	if leaf == f.typ && !f.Required {
+		wrong("an optional object must be a pointer, so that an object that is not written can be told from an empty one")
+	}
+	f.Body = bodyOf(leaf, outer)
+	for _, inner := range f.Body.fields {
+		if inner.Label || inner.Block {
+			wrong("an object has attributes only, and %s declares a label or block %q", leaf, inner.Name)
+		}
+	}
 }
 
 func (f *Field) asBlock(outer []reflect.Type, wrong func(string, ...any)) {

@@ -43,19 +43,40 @@ func (f *Field) jsonSchema() jsonObject {
 		s = f.jsonType(f.typ)
 	}
 	s["description"] = f.Doc
+	if how := f.how(); how != "" {
+		s["x-hcl"] = how
+	}
 	if f.def != cty.NilVal {
 		s["default"] = ctyjson.SimpleJSONValue{Value: f.def}
 	}
 	if f.Example != "" {
 		s["examples"] = []string{f.Example}
 	}
-	if f.bounds.unit != nil && kindOf(f.typ) != kindDuration {
-		f.jsonBounds(s)
+	f.bounds.jsonBounds(s, f.typ)
+	if inner, ok := s["items"].(jsonObject); ok {
+		f.each.jsonBounds(inner, leafOf(f.typ))
+	}
+	if inner, ok := s["additionalProperties"].(jsonObject); ok {
+		f.each.jsonBounds(inner, leafOf(f.typ))
 	}
 	return s
 }
 
-func (f *Field) jsonBounds(s jsonObject) {
+// how tells programs that write HCL what is no attribute.
+func (f *Field) how() string {
+	switch {
+	case f.Label:
+		return "label"
+	case f.Block:
+		return "block"
+	}
+	return ""
+}
+
+func (b bounds) jsonBounds(s jsonObject, t reflect.Type) {
+	if b.unit == nil || kindOf(t) == kindDuration {
+		return
+	}
 	least, most := "minimum", "maximum"
 	switch s["type"] {
 	case "string":
@@ -65,11 +86,11 @@ func (f *Field) jsonBounds(s jsonObject) {
 	case "object":
 		least, most = "minProperties", "maxProperties"
 	}
-	if f.bounds.min != nil {
-		s[least] = *f.bounds.min
+	if b.min != nil {
+		s[least] = *b.min
 	}
-	if f.bounds.max != nil {
-		s[most] = *f.bounds.max
+	if b.max != nil {
+		s[most] = *b.max
 	}
 }
 

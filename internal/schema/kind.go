@@ -160,6 +160,9 @@ func (f *Field) typeName(t reflect.Type) string {
 	case kindList:
 		return "list of " + f.typeName(t.Elem())
 	case kindMap:
+		if named := customName(t.Key()); named != "any" {
+			return "map of " + f.typeName(t.Elem()) + " by " + named
+		}
 		return "map of " + f.typeName(t.Elem())
 	case kindObject:
 		return "object"

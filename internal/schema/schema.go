@@ -3,18 +3,20 @@
 //
 // The tags of a field:
 //
-//	hcl:"name"            required attribute; hcl:"name,optional"; hcl:"name,block" a nested block (struct, *struct or
-//	                      slice of struct); hcl:"name,label" the label of a block
+//	hcl:"name"            required attribute; hcl:"name,optional"; hcl:"name,block" a nested block (struct: exactly one,
+//	                      *struct: at most one, slice of struct: any number, no two of the same labels);
+//	                      hcl:"name,label" the label of a block
 //	doc:"…"               one sentence; required on every field
 //	default:"…"           for optional attributes, in HCL syntax or bare for strings and durations
 //	oneof:"a b c"         the accepted words
 //	min:"1" max:"32"      bounds of numbers, lengths of lists and strings, durations
+//	each_min:"0" each_max:"9"  bounds of each element of a list or map
 //	example:"…"           shown in the docs
 //	literal:"ok"          a secret.String may be written into the files after all
 //
 // Field types: string, bool, int, float64, time.Duration (written "2m"), netip.Addr, netip.Prefix, fs.FileMode (written
-// "0644"), Path (a local file), secret.String, secret.Text, slices and maps of these, structs (written as objects),
-// pointers to these where "not set" matters, cty.Value (anything), and types with FromCty(cty.Value) error.
+// "0644"), Path (a local file), secret.String, secret.Text, slices and maps of these, structs (written as objects, which
+// have attributes only), pointers to these where "not set" matters, cty.Value (anything), and types with FromCty(cty.Value) error.
 // A struct may have Validate() error; errors made with At point at an attribute. Embedded structs are merged.
 //
 // Values that carry secret.Mark are accepted only by secret.String, secret.Text and cty.Value fields: anything else
@@ -24,8 +26,11 @@ package schema
 import (
 	"fmt"
 	"reflect"
+	"strconv"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2/hcldec"
+	"github.com/pxrun/pxrun/internal/diag"
 )
 
 // Body is the schema of one struct. It does not change once made and is safe for concurrent use.
@@ -133,6 +138,38 @@ func (b *Body) Field(name string) (*Field, bool) {
 		}
 	}
 	return nil, false
+}
+
+// labels are a block's labels as they are written, and the field of the last one; nil for a block without.
+func (b *Body) labels(rv reflect.Value) (written string, last *Field) {
+	for _, f := range b.fields {
+		if f.Label {
+			written, last = written+" "+strconv.Quote(rv.FieldByIndex(f.index).String()), f
+		}
+	}
+	return strings.TrimSpace(written), last
+}
+
+// shape is how an object is written: with what it must have, else with what comes first.
+func (b *Body) shape() string {
+	var parts []string
+	for _, f := range b.fields {
+		if f.Required {
+			parts = append(parts, f.Name+" = …")
+		}
+	}
+	if len(parts) == 0 && len(b.fields) > 0 {
+		parts = append(parts, b.fields[0].Name+" = …")
+	}
+	return "{ " + strings.Join(parts, ", ") + " }"
+}
+
+// suggest says what could have been meant by a name that nothing here has, or what there is.
+func (b *Body) suggest(name string) string {
+	if hint := diag.DidYouMean(name, b.names()); hint != "" {
+		return hint
+	}
+	return " There is " + strings.Join(b.names(), ", ") + "."
 }
 
 func (b *Body) names() []string {

@@ -183,7 +183,7 @@ func TestDecodeReportsEveryProblemWithItsPlace(t *testing.T) {
 		{"secret deep in plain", `env = { A = secret.pw }`, `env["A"]`, `secret.pw`, "Secret in a plain argument", `env["A"] holds a secret, and would be shown in plans or in the argument list of a process. Only arguments marked as secret in the module's page take one.`},
 		{"unknown", `state = later.x`, "state", `later.x`, "Value not known yet", `state is known only after earlier tasks have run.`},
 		{"own type", `nodes = [1]`, "nodes", `[1]`, "Invalid value", `a host must be a name or an object such as cluster.lab.pve1, not number.`},
-		{"in a block", "pool \"vm\" {\n size = true\n}", "pool[0].size", `true`, "Wrong type", `pool[0].size wanted a whole number, got a bool.`},
+		{"in a block", "pool \"vm\" {\n size = true\n}", "pool[0].size", `true`, "Wrong type", `size wanted a whole number, got a bool.`},
 		{"validate", "pool \"a\" {}\npool \"vm\" {\n min_size = 4\n}", "pool[1].min_size", `4`, "Invalid value", `it is more than size.`},
 		{"list for one", `state = ["present"]`, "state", `["present"]`, "Wrong type", `state wanted a string, got a list. It takes one value.`},
 		{"null in a list", `links = [null]`, "links[0]", `null`, "Wrong type", `links[0] is null, and wanted an IP address.`},

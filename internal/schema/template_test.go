@@ -52,7 +52,7 @@ func TestMarkdownAndJSONDescribeEveryField(t *testing.T) {
 		require.Contains(t, string(text), `"`+f.Name+`": {`)
 	}
 	require.Contains(t, page, "| `count` | whole number | default `3` | How many. From 1 to 32. |")
-	require.Contains(t, page, "### Block `pool`")
+	require.Contains(t, page, "### Block `pool \"<name>\"`")
 	require.Contains(t, page, "### Objects of `disks`")
 	require.Contains(t, string(text), `"default": 3,`)
 	require.Contains(t, string(text), `"default": "2m",`)
