@@ -77,36 +77,41 @@ func (r *run) atOnce(ctx context.Context, n *node, act *target, changes []module
 		}
 		byHost[c.Host] = append(byHost[c.Host], i)
 	}
-	work := pool.New().WithMaxGoroutines(r.e.cfg.Parallelism)
-	for _, host := range ordered {
-		work.Go(func() {
-			for nth, i := range byHost[host] {
-				mu.Lock()
-				stop := len(failed) > 0
-				mu.Unlock()
-				if stop {
-					return
-				}
-				err := error(nil)
-				if nth > 0 {
-					err = r.goOn(ctx)
-				}
-				if err == nil {
-					err = r.change(ctx, n, act, changes[i])
-				}
-				mu.Lock()
-				isDone[i] = err == nil
-				if err != nil {
-					failed = append(failed, err)
-				}
-				mu.Unlock()
-				if err != nil {
-					return
-				}
+	on := func(host string) {
+		for nth, i := range byHost[host] {
+			mu.Lock()
+			stop := len(failed) > 0
+			mu.Unlock()
+			if stop {
+				return
 			}
-		})
+			err := error(nil)
+			if nth > 0 {
+				err = r.goOn(ctx)
+			}
+			if err == nil {
+				err = r.change(ctx, n, act, changes[i])
+			}
+			mu.Lock()
+			isDone[i] = err == nil
+			if err != nil {
+				failed = append(failed, err)
+			}
+			mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
 	}
-	work.Wait()
+	if len(ordered) == 1 {
+		on(ordered[0]) // most tasks: no goroutine more for each of their hosts
+	} else {
+		work := pool.New().WithMaxGoroutines(r.e.cfg.Parallelism)
+		for _, host := range ordered {
+			work.Go(func() { on(host) })
+		}
+		work.Wait()
+	}
 	for i, c := range changes {
 		if isDone[i] {
 			done = append(done, made{c.Host, c.Summary})

@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/pxrun/pxrun/engine/event"
 )
 
 // hostLogLimit bounds the log of one host. Output beyond it is left out, and the log says so.
 const hostLogLimit = 64 << 20
+
+// logBuffer is small, since hundreds of hosts each have one.
+const logBuffer = 2 << 10
 
 // hostLogs are the logs of a run's hosts, for people who look for what a command said. They are written with delay and
 // are no part of what resume needs.
@@ -21,11 +25,15 @@ type hostLogs struct {
 }
 
 type hostLog struct {
-	f    *os.File
-	w    *bufio.Writer
-	size int
-	err  error
+	f       *os.File
+	w       *bufio.Writer
+	flushed time.Time // when it was last on its way to disk, by the time of events
+	size    int
+	err     error
 }
+
+// flushEvery bounds how far a log lags behind tasks that go well. A failure is in the log at once.
+const flushEvery = time.Second
 
 func newHostLogs(dir string) *hostLogs { return &hostLogs{dir: dir, byHost: map[string]*hostLog{}} }
 
@@ -40,10 +48,12 @@ func (l *hostLogs) write(e event.Event) {
 	h := l.byHost[e.Host]
 	if h == nil {
 		h = l.open(e.Host)
+		h.flushed = e.Time
 		l.byHost[e.Host] = h
 	}
 	h.line(e.Time.Format("15:04:05.000 ") + text)
-	if flush && h.w != nil {
+	if h.w != nil && (flush || e.Time.Sub(h.flushed) >= flushEvery) {
+		h.flushed = e.Time
 		h.err = errors.Join(h.err, h.w.Flush())
 	}
 }
@@ -56,7 +66,7 @@ func (l *hostLogs) open(host string) *hostLog {
 	if err != nil {
 		return &hostLog{err: err}
 	}
-	return &hostLog{f: f, w: bufio.NewWriter(f)}
+	return &hostLog{f: f, w: bufio.NewWriterSize(f, logBuffer)}
 }
 
 func (h *hostLog) line(text string) {
@@ -70,7 +80,7 @@ func (h *hostLog) line(text string) {
 	h.err = err
 }
 
-// logLine is an event as a line of a host's log. A task's end flushes the log.
+// logLine is an event as a line of a host's log. A failure flushes the log.
 func logLine(e event.Event) (text string, flush bool) {
 	switch b := e.Body.(type) {
 	case event.Output:
@@ -99,7 +109,7 @@ func logLine(e event.Event) (text string, flush bool) {
 		if b.Error != "" {
 			return fmt.Sprintf("%s: %s: %s", e.Step, b.Status, b.Error), true
 		}
-		return fmt.Sprintf("%s: %s", e.Step, b.Status), true
+		return fmt.Sprintf("%s: %s", e.Step, b.Status), false
 	case event.Note:
 		return b.Text, false
 	case event.Warning:

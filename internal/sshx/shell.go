@@ -14,7 +14,7 @@ import (
 )
 
 // shell is one remote sh that runs command after command. Commands are written to its input; their outputs come back
-// framed on two streams. One goroutine opens it, one reads each stream; all end with the channel.
+// framed on two streams. One goroutine opens it, one writes, one reads each stream; all end with the channel.
 type shell struct {
 	link *link
 
@@ -23,6 +23,7 @@ type shell struct {
 	ended  chan struct{} // closed when both streams have ended
 	dead   chan struct{} // closed when nothing is left of the shell, or it could not be opened
 
+	text    chan string // commands on their way out
 	channel ssh.Channel // set before opened is closed
 	err     error       // why it could not be opened; set before dead is closed
 	garbled error
@@ -34,7 +35,7 @@ type shell struct {
 
 // newShell starts to open a shell. The caller has taken its place in the pool.
 func newShell(l *link) *shell {
-	s := &shell{link: l, opened: make(chan struct{}), ended: make(chan struct{}), dead: make(chan struct{})}
+	s := &shell{link: l, opened: make(chan struct{}), ended: make(chan struct{}), dead: make(chan struct{}), text: make(chan string)}
 	marker := newMarker()
 	s.ready = newCall(marker, nil)
 	s.push(s.ready)
@@ -80,6 +81,7 @@ func (s *shell) serve(ready string) {
 	if err != nil {
 		_ = channel.Close()
 	}
+	s.link.spawn(s.write)
 	var streams conc.WaitGroup
 	streams.Go(func() { s.read(transport.Stdout, channel) })
 	streams.Go(func() { s.read(transport.Stderr, channel.Stderr()) })
@@ -93,6 +95,18 @@ func (s *shell) serve(ready string) {
 	select {
 	case <-closed:
 	case <-limit.C:
+	}
+}
+
+// write passes commands on until the end of the shell. A write that fails shows as that end.
+func (s *shell) write() {
+	for {
+		select {
+		case text := <-s.text:
+			_, _ = io.WriteString(s.channel, text)
+		case <-s.dead:
+			return
+		}
 	}
 }
 
@@ -213,7 +227,11 @@ func (s *shell) run(ctx context.Context, commands []transport.Command) ([]transp
 		s.push(calls[i])
 	}
 	// Written beside the waiting: a long list fills the channel's window while its first outputs already come back.
-	s.link.spawn(func() { _, _ = io.WriteString(s.channel, text.String()) })
+	select {
+	case s.text <- text.String():
+	case <-s.dead: // it shows where the answers are awaited
+	case <-ctx.Done():
+	}
 	if err := s.awaitReady(ctx); err != nil {
 		return nil, err
 	}
