@@ -23,6 +23,8 @@ type apt struct {
 	upgrade  bool // install does not add what is missing
 	lockWait time.Duration
 	noLock   bool
+	yes      bool // do not ask
+	verb     string
 }
 
 // change is what apt would do.
@@ -48,22 +50,17 @@ func runAptGet(ctx context.Context, p *Proc) int {
 		return aptError
 	}
 	a := &apt{p: p, ctx: ctx, simulate: opts.has("s"), quiet: opts.has("q"), purge: opts.has("purge"), upgrade: opts.has("only-upgrade")}
+	a.configure()
+	a.yes = a.yes || opts.has("y", "force-yes") || len(opts.all("q")) > 1
 	for _, o := range opts.all("o") {
 		key, value, _ := strings.Cut(o, "=")
-		switch strings.ToLower(key) {
-		case "dpkg::lock::timeout":
-			a.lockWait, _ = duration(value)
-			if value == "-1" {
-				a.lockWait = 1 << 62
-			}
-		case "debug::nolocking":
-			a.noLock = value == "1" || value == "true"
-		}
+		a.setting(key, value)
 	}
 	if len(rest) == 0 {
 		return a.fail("Invalid operation ")
 	}
 	verb, names := rest[0], rest[1:]
+	a.verb = verb
 	if !a.simulate && p.UID != 0 && verb != "download" && verb != "check" {
 		fmt.Fprintln(p.Stderr, "E: Could not open lock file /var/lib/dpkg/lock-frontend - open (13: Permission denied)\nE: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), are you root?")
 		return aptError
@@ -141,6 +138,9 @@ func (a *apt) change(plan func(*change) int) int {
 	}
 	if len(c.install)+len(c.remove) == 0 {
 		return 0
+	}
+	if !a.confirmed(c, a.verb) {
+		return 1
 	}
 	if f.Offline && len(c.install) > 0 {
 		first := c.install[0].to
