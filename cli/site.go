@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/pxrun/pxrun/internal/diag"
+	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/runbooks"
 	"github.com/spf13/pflag"
 )
@@ -66,7 +67,7 @@ func (a *app) loadForLab(ctx context.Context, o siteOptions) (*runbooks.Document
 // read reads the site and makes its secrets known to the redactor.
 func (a *app) read(ctx context.Context, o siteOptions, secrets bool) (*runbooks.Document, diag.List, error) {
 	opts := runbooks.Options{
-		VarFiles: o.varFiles, Environ: a.Environ, Modules: registry(), ResolveSecrets: secrets, SecretsOf: o.secretsOf, Now: a.Now, Version: Version, Home: a.Home,
+		VarFiles: o.varFiles, Environ: a.Environ, Modules: registry(), Facts: pve.FactsType(), ResolveSecrets: secrets, SecretsOf: o.secretsOf, Now: a.Now, Version: Version, Home: a.Home,
 	}
 	if a.InTerminal {
 		opts.Prompt = func(_ context.Context, question string) (string, error) { return a.askSecret(question) }

@@ -12,6 +12,7 @@ import (
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/diag"
+	"github.com/pxrun/pxrun/internal/schema"
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/inventory"
 	"github.com/zclconf/go-cty/cty"
@@ -147,6 +148,26 @@ func (a *arguments) suggest(d *hcl.Diagnostic) *hcl.Diagnostic {
 
 func overlaps(diags diag.List, r hcl.Range) bool {
 	return slices.ContainsFunc(diags, func(d *hcl.Diagnostic) bool { return d.Subject != nil && d.Subject.Overlaps(r) })
+}
+
+// argumentsIn are the expressions of a body and its blocks that a schema knows.
+func argumentsIn(body hcl.Body, known *schema.Body) []hcl.Expression {
+	syntax, ok := body.(*hclsyntax.Body)
+	if !ok {
+		return nil
+	}
+	var all []hcl.Expression
+	for _, attr := range syntax.Attributes {
+		if _, own := known.Field(attr.Name); own {
+			all = append(all, attr.Expr)
+		}
+	}
+	for _, b := range syntax.Blocks {
+		if f, own := known.Field(b.Type); own && f.Block {
+			all = append(all, argumentsIn(b.Body, f.Body)...)
+		}
+	}
+	return all
 }
 
 // checkBodyCalls checks the function calls in a body that is not evaluated as one expression.

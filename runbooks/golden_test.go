@@ -33,7 +33,7 @@ func readCase(t *testing.T, file string) *archiveCase {
 	t.Helper()
 	a, err := txtar.ParseFile(file)
 	require.NoError(t, err)
-	c := &archiveCase{archive: a, dir: t.TempDir(), opts: runbooks.Options{Modules: testModules(), Now: func() time.Time {
+	c := &archiveCase{archive: a, dir: t.TempDir(), opts: runbooks.Options{Modules: testModules(), Facts: testFacts, Now: func() time.Time {
 		return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	}}}
 	c.opts.BaseDir = c.dir

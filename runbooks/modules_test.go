@@ -9,6 +9,7 @@ import (
 	"github.com/pxrun/pxrun/internal/schema"
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/inventory"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // The modules that the tests write their runbooks with. Runbooks know nothing of modules but their declarations.
@@ -28,7 +29,22 @@ type commandArgs struct {
 type commandOutputs struct {
 	Stdout         string `hcl:"stdout,optional" doc:"What it printed."`
 	RebootRequired bool   `hcl:"reboot_required,optional" doc:"Whether to restart."`
+
+	Open any             `hcl:"open,optional" doc:"Anything."`
+	List []deep          `hcl:"list,optional" doc:"Objects."`
+	Many map[string]deep `hcl:"many,optional" doc:"Objects by name."`
 }
+
+type deep struct {
+	Deep bool `hcl:"deep" doc:"How deep."`
+}
+
+// testFacts is the type of self.facts in the tests.
+var testFacts = cty.Object(map[string]cty.Type{
+	"kernel": cty.String, "addresses": cty.List(cty.String),
+	"os":  cty.Object(map[string]cty.Type{"id": cty.String, "name": cty.String}),
+	"pve": cty.Object(map[string]cty.Type{"version": cty.String, "major": cty.Number}),
+})
 
 type poolArgs struct {
 	Name string `hcl:"name,label" doc:"Its name."`

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // Options say how to read a site. The zero value reads files without modules, variables or secrets.
@@ -20,6 +21,8 @@ type Options struct {
 	Environ []string
 	// Modules are what tasks can be.
 	Modules module.Registry
+	// Facts is the type of self.facts. cty.NilType stands for anything.
+	Facts cty.Type
 	// ResolveSecrets reads the secrets that the files use. Without it they are unknown, which is enough to validate.
 	ResolveSecrets bool
 	// SecretsOf are the runbooks whose secrets are needed, besides those of the inventory; nil means all. The secrets of

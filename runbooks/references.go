@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/pxrun/pxrun/internal/diag"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // scope says what an expression may refer to besides var, local, secret, cluster, host and group.
@@ -26,16 +27,27 @@ type scope struct {
 var (
 	hostAttributes = []string{"address", "cluster", "id", "links", "name", "osds", "vars", "votes"}
 	selfAttributes = append([]string{"facts", "groups"}, hostAttributes...)
-	taskAttributes = []string{"changed", "failed", "results", "status"}
 )
 
 // check reports every reference of an expression that leads nowhere and every function that does not exist.
 func (l *loader) check(expr hcl.Expression, sc scope) diag.List {
+	return slices.Concat(l.checkReferences(expr.Variables(), []hcl.Expression{expr}, sc), l.checkCalls(expr))
+}
+
+// checkReferences checks the references of some expressions, and then what they do with the values.
+func (l *loader) checkReferences(traversals []hcl.Traversal, expressions []hcl.Expression, sc scope) diag.List {
 	var diags diag.List
-	for _, t := range expr.Variables() {
+	for _, t := range traversals {
 		diags = append(diags, l.checkTraversal(t, sc)...)
 	}
-	return append(diags, l.checkCalls(expr)...)
+	for _, expr := range expressions {
+		for _, d := range l.checkAttributes(expr, sc) {
+			if !overlaps(diags, *d.Subject) {
+				diags = append(diags, d)
+			}
+		}
+	}
+	return diags
 }
 
 func (l *loader) checkCalls(expr hcl.Expression) diag.List {
@@ -193,8 +205,7 @@ func (l *loader) checkTask(t hcl.Traversal, sc scope) diag.List {
 		return nil
 	}
 	at := t[:2].SourceRange()
-	task, visible := sc.tasks.visible[name]
-	if !visible {
+	if _, visible := sc.tasks.visible[name]; !visible {
 		switch {
 		case name == sc.tasks.current:
 			return diag.Error("Reference to itself", fmt.Sprintf("The task %q cannot use its own result.", name), at)
@@ -206,10 +217,7 @@ func (l *loader) checkTask(t hcl.Traversal, sc scope) diag.List {
 		}
 		return diag.Error("Unknown task", fmt.Sprintf("The runbook has no task %q.%s", name, suggestion(name, sc.tasks.names())), at)
 	}
-	if task.any {
-		return nil
-	}
-	return l.checkAttribute(t, 2, "task", append(slices.Clone(taskAttributes), task.outputs...))
+	return nil
 }
 
 // suggestion is a did-you-mean, or the list of what there is when it is short.
@@ -267,7 +275,7 @@ type taskNames struct {
 
 // taskInfo is what is known of a task before it runs.
 type taskInfo struct {
-	outputs []string
+	outputs cty.Type
 	any     bool // the task is wrong itself, so what it has is not known
 }
 

@@ -243,7 +243,7 @@ func (bu *builder) step(b *hcl.Block, p position) (engine.Step, map[string]taskI
 			// A task that is wrong still has a name that later ones may use.
 			return nil, map[string]taskInfo{b.Labels[1]: {any: true}}
 		}
-		return t, map[string]taskInfo{t.Name: {outputs: bu.env.tasks[t.Name].outputs}}
+		return t, map[string]taskInfo{t.Name: {outputs: t.Module.Outputs().Type()}}
 	}
 }
 

@@ -256,10 +256,7 @@ func (bu *builder) arguments(t *engine.Task, b *hcl.Block, rest hcl.Body, sc sco
 	}
 	traversals := hcldec.Variables(rest, spec)
 	a.uses = usesOf(traversals)
-	var wrong diag.List
-	for _, tr := range traversals {
-		wrong = append(wrong, bu.l.checkTraversal(tr, sc)...)
-	}
+	wrong := bu.l.checkReferences(traversals, argumentsIn(rest, t.Module.Args()), sc)
 	wrong = append(wrong, bu.l.checkBodyCalls(rest)...)
 	bu.l.report(wrong)
 	a.wrong = wrong

@@ -24,6 +24,9 @@ func Facts(ctx context.Context, conn transport.Conn) (cty.Value, error) {
 	return s.facts(), nil
 }
 
+// FactsType is the type of what Facts gives: it is the same for every host.
+func FactsType() cty.Type { return NodeState{}.facts().Type() }
+
 func (s NodeState) facts() cty.Value {
 	pve, cluster := cty.NullVal(cty.Object(map[string]cty.Type{"version": cty.String, "major": cty.Number})), cty.NullVal(cty.String)
 	if v := s.Version(); v != "" {
