@@ -93,11 +93,15 @@ func ReadCluster(ctx context.Context, hosts []string, o Options, connect func(ct
 // ParseNode reads the output of the command of ProbeNode.
 func ParseNode(host string, out []byte) NodeState {
 	frames, err := frame.Parse(out)
-	s := NodeState{Host: host, Unread: map[string]string{}}
 	if err != nil {
-		s.Err = fmt.Errorf("read the state of %s: %w", host, err)
-		return s
+		return NodeState{Host: host, Unread: map[string]string{}, Err: fmt.Errorf("read the state of %s: %w", host, err)}
 	}
+	return NodeOf(host, frames)
+}
+
+// NodeOf makes a state of the answers to NodeReads.
+func NodeOf(host string, frames map[string]frame.Answer) NodeState {
+	s := NodeState{Host: host, Unread: map[string]string{}}
 	p := parser{frames, &s}
 	p.identity()
 	p.system()

@@ -62,7 +62,12 @@ const QDeviceNote = "/etc/pve/priv/pxrun-qdevice.json"
 // readSeconds bounds each read: any access to a wedged pmxcfs hangs for good.
 const readSeconds = 10
 
-func script(want func(read) bool) string {
+func script(want func(read) bool) string { return frame.Script(framed(want)...) }
+
+// NodeReads are the reads of a whole node state, whose answers NodeOf understands, for scripts that read more.
+func NodeReads() []frame.Read { return framed(func(read) bool { return true }) }
+
+func framed(want func(read) bool) []frame.Read {
 	var chosen []frame.Read
 	for _, r := range reads {
 		if want(r) {
@@ -70,7 +75,7 @@ func script(want func(read) bool) string {
 			chosen = append(chosen, frame.Read{Name: r.name, Seconds: readSeconds, Command: r.command, Pmxcfs: pmxcfs})
 		}
 	}
-	return frame.Script(chosen...)
+	return chosen
 }
 
 var (

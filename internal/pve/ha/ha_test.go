@@ -14,15 +14,15 @@ import (
 
 // snapshot is what the script of Probe prints on a node with Proxmox VE 9 and one HA guest.
 const snapshot = `@@n begin
-@@n time
+@@n ha_time
 1795300245
 
 @@n rc 0
-@@n quorate
+@@n ha_quorate
 755
 
 @@n rc 0
-@@n resources
+@@n ha_resources
 vm: 100
 	max_restart 2
 	state enabled
@@ -30,11 +30,11 @@ vm: 100
 ct: 200
 
 @@n rc 0
-@@n groups
+@@n ha_groups
 cat: /etc/pve/ha/groups.cfg: No such file or directory
 
 @@n rc 1
-@@n rules
+@@n ha_rules
 node-affinity: prefer1
 	comment on%20the%20left
 	nodes pve1:2,pve2
@@ -47,14 +47,14 @@ resource-affinity: apart
 	resources vm:100,ct:200
 
 @@n rc 0
-@@n manager
+@@n ha_manager
 {"master_node":"pve1","node_request":{"pve2":{"maintenance":1},"pve1":{}},"node_status":{"pve1":"online","pve2":"maintenance","pve3":"online"},"service_status":{"vm:100":{"node":"pve1","running":1,"state":"started","uid":"x"},"ct:200":{"node":"pve2","state":"migrate","target":"pve3","maintenance_node":"pve2","uid":"y"}},"timestamp":1795300243}
 @@n rc 0
-@@n commands
+@@n ha_commands
 node-maintenance enable pve2
 
 @@n rc 0
-@@n lrm
+@@n ha_lrm
 #/etc/pve/nodes/pve1/
 {"mode":"active","results":{},"state":"active","timestamp":1795300245}
 #/etc/pve/nodes/pve2/
@@ -63,7 +63,7 @@ node-maintenance enable pve2
 
 
 @@n rc 0
-@@n guests
+@@n ha_guests
 {
 "version": 3,
 "ids": {
@@ -73,7 +73,7 @@ node-maintenance enable pve2
 }
 
 @@n rc 0
-@@n rrd
+@@n ha_rrd
 pve-node-9.0/pve1:1:2
 pve-vm-9.0/100:86400:web01:running:0:1732292100:4:0.031:8589934592
 pve-vm-9.0/200:0:tpl:stopped:1:1732292100:4:0.031:8589934592
@@ -118,7 +118,7 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 	s, err := ha.Parse("pve1", []byte(broken))
 	require.NoError(t, err)
 	require.Contains(t, s.Unread, "manager")
-	hung := strings.Replace(snapshot, "@@n rc 0\n@@n groups", "@@n rc 124\n@@n groups", 1)
+	hung := strings.Replace(snapshot, "@@n rc 0\n@@n ha_groups", "@@n rc 124\n@@n ha_groups", 1)
 	s, err = ha.Parse("pve1", []byte(hung))
 	require.NoError(t, err)
 	require.Contains(t, s.Unread, "resources")
@@ -128,7 +128,7 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(snapshot))
-	f.Add([]byte("@@n begin\n@@n manager\n{}\n@@n rc 0\n@@n end\n"))
+	f.Add([]byte("@@n begin\n@@n ha_manager\n{}\n@@n rc 0\n@@n end\n"))
 	f.Fuzz(func(t *testing.T, out []byte) {
 		if s, err := ha.Parse("pve1", out); err == nil && s == nil {
 			t.Error("neither a state nor an error")

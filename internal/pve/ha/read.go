@@ -3,6 +3,7 @@ package ha
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,18 +22,24 @@ func file(name, path string) frame.Read {
 	return frame.Read{Name: name, Seconds: readSeconds, Command: "cat " + path, Pmxcfs: true}
 }
 
-var probe = transport.Command{Timeout: probeTimeout, Script: frame.Script(
-	frame.Read{Name: "time", Seconds: readSeconds, Command: "date +%s"},
-	frame.Read{Name: "quorate", Seconds: readSeconds, Command: "stat -c %a /etc/pve/local", Pmxcfs: true},
-	file("resources", "/etc/pve/ha/resources.cfg"),
-	file("groups", "/etc/pve/ha/groups.cfg"),
-	file("rules", "/etc/pve/ha/rules.cfg"),
-	file("manager", "/etc/pve/ha/manager_status"),
-	file("commands", "/etc/pve/ha/crm_commands"),
-	frame.Read{Name: "lrm", Seconds: readSeconds, Pmxcfs: true, Command: `sh -c 'for d in /etc/pve/nodes/*/; do echo "#$d"; cat "$d/lrm_status" 2>/dev/null; echo; done'`},
-	file("guests", "/etc/pve/.vmlist"),
-	file("rrd", "/etc/pve/.rrd"),
-)}
+// reads are named apart from those of a node's own state, so that one script can hold both.
+var reads = []frame.Read{
+	frame.Read{Name: "ha_time", Seconds: readSeconds, Command: "date +%s"},
+	frame.Read{Name: "ha_quorate", Seconds: readSeconds, Command: "stat -c %a /etc/pve/local", Pmxcfs: true},
+	file("ha_resources", "/etc/pve/ha/resources.cfg"),
+	file("ha_groups", "/etc/pve/ha/groups.cfg"),
+	file("ha_rules", "/etc/pve/ha/rules.cfg"),
+	file("ha_manager", "/etc/pve/ha/manager_status"),
+	file("ha_commands", "/etc/pve/ha/crm_commands"),
+	frame.Read{Name: "ha_lrm", Seconds: readSeconds, Pmxcfs: true, Command: `sh -c 'for d in /etc/pve/nodes/*/; do echo "#$d"; cat "$d/lrm_status" 2>/dev/null; echo; done'`},
+	file("ha_guests", "/etc/pve/.vmlist"),
+	file("ha_rrd", "/etc/pve/.rrd"),
+}
+
+// Reads are the reads whose answers Of understands, for scripts that read more.
+func Reads() []frame.Read { return slices.Clone(reads) }
+
+var probe = transport.Command{Timeout: probeTimeout, Script: frame.Script(reads...)}
 
 // Probe is the command that Read runs: the same text each time.
 func Probe() transport.Command { return probe }
@@ -47,16 +54,22 @@ func Read(ctx context.Context, node string, conn transport.Conn) (*State, error)
 	return Parse(node, r.Stdout)
 }
 
-// Parse reads the output of Probe. A file that is there and makes no sense is an entry of Unread: a gate that rests on it
-// counts as closed.
+// Parse reads the output of Probe.
 func Parse(node string, out []byte) (*State, error) {
 	answers, err := frame.Parse(out)
 	if err != nil {
 		return nil, fmt.Errorf("read HA from %s: %w", node, err)
 	}
+	return Of(node, answers), nil
+}
+
+// Of makes a state of answers. A file that is there and makes no sense is an entry of Unread: a gate that rests on it
+// counts as closed.
+func Of(node string, answers map[string]frame.Answer) *State {
 	s := &State{From: node, LRMs: map[string]LRM{}, Unread: map[string]string{}}
+	var err error
 	text := func(name string) []byte {
-		a := answers[name]
+		a := answers["ha_"+name]
 		switch {
 		case a.RC == 0:
 			return a.Text
@@ -89,7 +102,7 @@ func Parse(node string, out []byte) (*State, error) {
 			s.Unread["guests"] = err.Error()
 		}
 	}
-	return s, nil
+	return s
 }
 
 func (s *State) lrms(text string) {
