@@ -1,4 +1,4 @@
-// Package cluster holds the modules that make and check a cluster: preflight, cluster_create and node_join. They read
+// Package cluster holds the modules that make and check a cluster: its nodes, its links and its QDevice. They read
 // through internal/pve, decide on values, and act by Proxmox's own tools.
 package cluster
 
@@ -14,5 +14,6 @@ func All() []module.Module {
 		preflight(time.Now),
 		clusterCreate(),
 		nodeJoin(),
+		qdevice(),
 	}
 }

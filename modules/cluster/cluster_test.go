@@ -140,12 +140,15 @@ func TestBadArguments(t *testing.T) {
 	}
 }
 
+// least are the arguments without which a module cannot be planned.
+var least = map[string]string{"qdevice": `arbiter = "arbiter"`}
+
 func TestRunbookWithoutCluster(t *testing.T) {
 	w := newWorld(t, "pve1")
 	for _, m := range All() {
 		target := w.target()
 		target.In = nil
-		_, err := testkit.TryPlan(t, m, target, ``)
+		_, err := testkit.TryPlan(t, m, target, least[m.Spec().Name])
 		require.ErrorIs(t, err, errNoCluster, m.Spec().Name)
 	}
 }
@@ -154,7 +157,7 @@ func TestUnreachableNodeIsNoRefusal(t *testing.T) {
 	w := newWorld(t, "pve1", "pve2")
 	w.nodes["pve2"].down = &transport.UnreachableError{Host: "pve2", Phase: "connect", Cause: errors.New("refused")}
 	for _, m := range All() {
-		_, err := testkit.TryPlan(t, m, w.target(), ``)
+		_, err := testkit.TryPlan(t, m, w.target(), least[m.Spec().Name])
 		_, unreachable := errors.AsType[*transport.UnreachableError](err)
 		require.True(t, unreachable, "%s: %v", m.Spec().Name, err)
 	}

@@ -1,16 +1,13 @@
 package cluster
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve"
-	"github.com/pxrun/pxrun/internal/transport"
 )
 
 // joining is what planning the joins sees, and decides on without any I/O.
@@ -254,11 +251,6 @@ func (j *joining) linksFit(s pve.NodeState, conf *pve.CorosyncConf, refuse func(
 	}
 }
 
-// deviceNote is what the note about a QDevice holds that was taken off.
-type deviceNote struct {
-	Host string `json:"host"`
-}
-
 // withDevice puts taking the QDevice off and setting it up around the joins. Proxmox wants it off while the number of
 // nodes changes. A note in pmxcfs says that it is off on purpose, so that a run after a crash puts it back.
 func (j *joining) withDevice(members []pve.NodeState, conf *pve.CorosyncConf, joins []joinStep, added int) []joinStep {
@@ -304,39 +296,5 @@ func (j *joining) deviceFits(conf *pve.CorosyncConf, joins []joinStep, even bool
 			j.refuse(step.host, "take the QDevice off", "the package corosync-qdevice is not installed, so that it could not be set up again", "the package on every node",
 				"dpkg-query -W corosync-qdevice", `install it with a package task before this one, or qdevice = "leave_off"`)
 		}
-	}
-}
-
-// noteOf reads the note about a QDevice that was taken off.
-func noteOf(members []pve.NodeState) string {
-	for _, m := range members {
-		var note deviceNote
-		if json.Unmarshal(m.QDeviceNote, &note) == nil && note.Host != "" {
-			return note.Host
-		}
-	}
-	return ""
-}
-
-// undoDeviceOff sets the QDevice up again, from the journal alone. It does nothing when one is configured, and leaves
-// the note in place when the number of nodes does not allow it.
-func undoDeviceOff(host, device string) *module.Undo {
-	return &module.Undo{
-		Host: host, Summary: fmt.Sprintf("set the QDevice %s up again", device),
-		Command: transport.Command{
-			Script: strings.TrimSpace(`
-cd /
-conf=/etc/pve/corosync.conf
-if ! grep -q 'model: net' "$conf"; then
-	if [ $(($(grep -c 'ring0_addr:' "$conf") % 2)) -ne 0 ]; then
-		echo "the number of nodes is odd: the QDevice stays off"
-		exit 0
-	fi
-	rm -rf /etc/corosync/qdevice
-	pvecm qdevice setup "$1" || exit 1
-fi
-rm -f ` + pve.QDeviceNote),
-			Argv: []string{device}, Mutates: true, Timeout: deviceTimeout,
-		},
 	}
 }

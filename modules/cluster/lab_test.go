@@ -301,34 +301,11 @@ func TestLabJoinLies(t *testing.T) {
 	target.converge(nodeJoin(), ``)
 }
 
-func TestLabQDevice(t *testing.T) {
-	t.Parallel()
-	target := newLab(t, 4, func(s *lab.Spec) {
-		for i := range s.Hosts {
-			s.Hosts[i].Packages = []string{"corosync-qdevice"}
-		}
-		s.Hosts = append(s.Hosts, lab.HostSpec{Name: "arbiter", Address: "192.0.2.50", Packages: []string{"corosync-qnetd"}})
-	})
-	target.form()
-	target.converge(nodeJoin(), `nodes = ["pve2"]`)
-	on := func(host, script string) {
-		t.Helper()
-		r, err := target.Conns[host].Run(t.Context(), transport.Command{Script: script})
-		require.NoError(t, err)
-		require.Zero(t, r.Exit, "%s%s", r.Stdout, r.Stderr)
-	}
-	key, err := target.Conns["pve1"].Run(t.Context(), transport.Command{Argv: []string{"cat", "/root/.ssh/id_rsa.pub"}})
-	require.NoError(t, err)
-	arbiter := labConn{target.lab.Machine("arbiter")}
-	target.Conns["arbiter"] = arbiter
-	_, err = arbiter.Run(t.Context(), transport.Command{Script: "mkdir -p /root/.ssh; cat >>/root/.ssh/authorized_keys", Stdin: key.Stdout})
-	require.NoError(t, err)
-	on("pve1", "ssh-keyscan 192.0.2.50 >>/root/.ssh/known_hosts 2>/dev/null")
-	on("pve1", "cd / && pvecm qdevice setup 192.0.2.50")
-	require.Equal(t, []string{
-		"take the QDevice 192.0.2.50 off while nodes join", `join pve3 to cluster "lab"`, `join pve4 to cluster "lab"`, "set the QDevice 192.0.2.50 up again",
-	}, target.converge(nodeJoin(), ``))
-	report := pve.Status(target.states(), pve.WantedCluster(target.In, target.Whole))
-	require.True(t, report.Healthy(), "%+v", report.Findings)
-	require.Equal(t, 2, report.Votes.Bearable)
+type ctx = context.Context
+
+// downConn is a host that does not answer.
+type downConn struct{ labConn }
+
+func (downConn) Run(context.Context, transport.Command) (transport.Result, error) {
+	return transport.Result{}, &transport.UnreachableError{Host: "it", Phase: "connect", Cause: errors.New("no route to host")}
 }

@@ -139,6 +139,7 @@ type joinStep struct {
 func (j *joining) change(s joinStep) module.Change {
 	c := module.Change{ID: s.host + "/" + string(s.kind), Host: s.host, Action: module.Create, Predicted: s.predicted}
 	run := j.plain()
+	device := &deviceRun{cluster: j.cluster, timeout: j.args.QuorumTimeout}
 	switch s.kind {
 	case stepJoin:
 		c.Summary = fmt.Sprintf("join %s to cluster %q", s.host, j.cluster)
@@ -152,12 +153,17 @@ func (j *joining) change(s joinStep) module.Change {
 		c.Summary, c.Action = fmt.Sprintf("take the QDevice %s off while nodes join", s.device), module.Delete
 		c.Before = map[string]any{"qdevice": s.device}
 		c.Undo = undoDeviceOff(s.host, s.device)
-		c.Apply = func(ctx context.Context, t module.Target) error { return run.deviceOff(ctx, t, s.host, s.device) }
+		c.Apply = func(ctx context.Context, t module.Target) error {
+			if err := device.note(ctx, t, s.host, s.device); err != nil {
+				return err
+			}
+			return device.off(ctx, t, s.host)
+		}
 	case stepDeviceOn:
 		c.Summary = fmt.Sprintf("set the QDevice %s up again", s.device)
 		c.After = map[string]any{"qdevice": s.device}
 		c.Undoes = []string{s.host + "/" + string(stepDeviceOff)}
-		c.Apply = func(ctx context.Context, t module.Target) error { return run.deviceOn(ctx, t, s.host, s.device) }
+		c.Apply = func(ctx context.Context, t module.Target) error { return device.on(ctx, t, s.host, s.device) }
 	case stepForget:
 		c.Summary, c.Action = "forget the note of a QDevice that was taken off", module.Delete
 		c.Undoes = []string{s.host + "/" + string(stepDeviceOff)}
