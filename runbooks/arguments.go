@@ -3,7 +3,6 @@ package runbooks
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/hashicorp/hcl/v2"
@@ -68,7 +67,10 @@ func (a *arguments) decodeInto(v cty.Value, into any) diag.List {
 	for _, e := range a.module.Args().DecodeIn(a.dir, v, into) {
 		diags = append(diags, diag.Error(e.Summary, e.Detail, a.module.Args().RangeOf(a.body, e.Path))...)
 	}
-	return diags
+	if len(diags) > 0 {
+		return diags
+	}
+	return a.checkHosts(into)
 }
 
 // preview evaluates as far as possible before anything is known of hosts and results, and returns what is wrong
@@ -76,74 +78,16 @@ func (a *arguments) decodeInto(v cty.Value, into any) diag.List {
 func (a *arguments) preview(s engine.Scope) diag.List {
 	v, diags := hcldec.Decode(a.body, a.spec, a.env.context(moment{s, a.block}, a.uses))
 	diags = a.explain(diags)
-	for _, e := range a.module.Args().DecodeIn(a.dir, v, a.module.NewArgs()) {
-		if e.Summary == "Value not known yet" {
+	args := a.module.NewArgs()
+	for _, e := range a.module.Args().DecodeIn(a.dir, v, args) {
+		if e.Summary == schema.NotKnown || a.follows(e, diags) {
 			continue
 		}
 		if r := a.module.Args().RangeOf(a.body, e.Path); !overlaps(diags, r) {
 			diags = append(diags, diag.Error(e.Summary, e.Detail, r)...)
 		}
 	}
-	return diags
-}
-
-// explain makes HCL's messages those of this language.
-func (a *arguments) explain(diags diag.List) diag.List {
-	if len(diags) == 0 {
-		return nil
-	}
-	var better diag.List
-	for _, d := range clean(diags) {
-		missing := d.Summary == "Missing required argument" || strings.HasPrefix(d.Summary, "Missing ") && strings.HasSuffix(d.Summary, " block")
-		if missing || d.Subject != nil && overlaps(a.wrong, *d.Subject) {
-			continue // said elsewhere, and better: by the module's declaration, or before the evaluation
-		}
-		better = append(better, a.suggest(d))
-	}
-	return better
-}
-
-// suggest adds to HCL's complaint about an unknown argument the names that it does not know: those that every task has.
-func (a *arguments) suggest(d *hcl.Diagnostic) *hcl.Diagnostic {
-	unknownAttr, unknownBlock := d.Summary == "Unsupported argument", d.Summary == "Unsupported block type"
-	body, ok := a.body.(*hclsyntax.Body)
-	if !ok || (!unknownAttr && !unknownBlock) || d.Subject == nil {
-		return d
-	}
-	var known []string
-	for _, f := range append(a.module.Args().Fields(), a.module.Args().Blocks()...) {
-		known = append(known, f.Name)
-	}
-	known = append(known, commonAttributes...)
-	for _, b := range commonBlocks {
-		known = append(known, b.Type)
-	}
-	name := ""
-	for _, attr := range body.Attributes {
-		if attr.NameRange == *d.Subject {
-			name = attr.Name
-		}
-	}
-	for _, b := range body.Blocks {
-		if b.TypeRange == *d.Subject {
-			name = b.Type
-		}
-	}
-	if name == "" {
-		return d
-	}
-	kind := "argument"
-	if unknownBlock {
-		kind = "block"
-	}
-	if slices.Contains(known, name) {
-		return d // an attribute written as a block, or the other way round: HCL says so
-	}
-	hint := diag.DidYouMean(name, known)
-	if hint == "" {
-		hint = fmt.Sprintf(" See `pxrun modules show %s`.", a.module.Spec().Name)
-	}
-	return diag.Error("Unknown "+kind, fmt.Sprintf("The module %q has no %s %q.%s", a.module.Spec().Name, kind, name, hint), *d.Subject)[0]
+	return append(diags, a.checkHosts(args)...)
 }
 
 func overlaps(diags diag.List, r hcl.Range) bool {

@@ -71,7 +71,7 @@ func declare(bodies []hcl.Body) (*declarations, diag.List) {
 	var diags diag.List
 	for _, body := range bodies {
 		content, more := body.Content(topLevel)
-		diags = append(diags, more...)
+		diags = append(diags, bodyPlace{body: body, schema: topLevel}.explain(more)...)
 		for _, b := range content.Blocks {
 			diags = append(diags, d.add(b)...)
 		}

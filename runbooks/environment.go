@@ -20,6 +20,8 @@ type environment struct {
 	self map[string]map[string]cty.Value
 	// objects are the same as values, ready for use where facts are not needed.
 	objects map[string]cty.Value
+	// hosts are the names of all hosts.
+	hosts []string
 	// tasks are all tasks of the runbook that exist so far.
 	tasks map[string]*taskShape
 }
@@ -46,6 +48,7 @@ func (l *loader) newEnvironment(filename string, cluster *clusterDecl) *environm
 		base:    &hcl.EvalContext{Variables: values, Functions: l.functions(filename)},
 		self:    make(map[string]map[string]cty.Value, len(l.site.Hosts)),
 		objects: make(map[string]cty.Value, len(l.site.Hosts)),
+		hosts:   l.skeleton.hostNames(),
 		tasks:   map[string]*taskShape{},
 	}
 	for _, h := range l.site.Hosts {

@@ -33,7 +33,7 @@ func (l *loader) believable() diag.List {
 	}
 	syntax := len(l.src.diags)
 	return slices.Concat(l.diags[:syntax], slices.DeleteFunc(l.diags[syntax:], func(d *hcl.Diagnostic) bool {
-		return d.Subject == nil || l.src.broken[d.Subject.Filename] || strings.HasPrefix(d.Summary, "Unknown ") || d.Summary == "No such host"
+		return d.Subject == nil || l.src.broken[d.Subject.Filename] || strings.HasPrefix(d.Summary, "Unknown ") && d.Summary != "Unknown argument" && d.Summary != "Unknown block" || d.Summary == "No such host"
 	}))
 }
 

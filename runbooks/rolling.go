@@ -18,7 +18,7 @@ var rollingSchema = &hcl.BodySchema{
 }
 
 func (bu *builder) rolling(b *hcl.Block, p position) (engine.Step, map[string]taskInfo) {
-	content, diags := b.Body.Content(rollingSchema)
+	content, diags := contentOf(b, rollingSchema)
 	bu.l.report(diags)
 	if p.rolling != nil {
 		bu.l.report(diag.Error("Rolling inside rolling", "A rolling block goes from host to host already; another one inside it has no hosts left to go over.", b.DefRange))

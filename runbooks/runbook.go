@@ -91,7 +91,7 @@ func bodyVariables(body hcl.Body) []hcl.Traversal {
 }
 
 func (l *loader) loadRunbook(b *hcl.Block) {
-	content, diags := b.Body.Content(runbookSchema)
+	content, diags := contentOf(b, runbookSchema)
 	l.report(diags)
 	rb := &engine.Runbook{Name: b.Labels[0], Site: l.site, Range: b.DefRange}
 	info := RunbookInfo{Name: rb.Name, Range: b.DefRange}
@@ -248,7 +248,7 @@ func (bu *builder) step(b *hcl.Block, p position) (engine.Step, map[string]taskI
 }
 
 func (bu *builder) parallel(b *hcl.Block, p position) (engine.Step, map[string]taskInfo) {
-	content, diags := b.Body.Content(parallelSchema)
+	content, diags := contentOf(b, parallelSchema)
 	bu.l.report(diags)
 	par := &engine.Parallel{Range: b.DefRange}
 	made := map[string]taskInfo{}

@@ -56,7 +56,7 @@ var notifyEvents = []string{"ok", "changed", "failed", "refused", "unreachable",
 func (l *loader) loadSchedules() {
 	for _, name := range l.decls.schedules.order {
 		b := l.decls.schedules.byName[name]
-		content, diags := b.Body.Content(scheduleSchema)
+		content, diags := contentOf(b, scheduleSchema)
 		l.report(diags)
 		s := Schedule{Name: name, Range: b.DefRange}
 		if attr, ok := content.Attributes["runbook"]; ok {
@@ -98,7 +98,7 @@ func (l *loader) runbookReference(attr *hcl.Attribute) string {
 func (l *loader) loadNotifies() {
 	for _, name := range l.decls.notifies.order {
 		b := l.decls.notifies.byName[name]
-		content, diags := b.Body.Content(notifySchema)
+		content, diags := contentOf(b, notifySchema)
 		l.report(diags)
 		n := Notify{Name: name, On: []string{"failed", "refused", "unreachable"}, Range: b.DefRange}
 		a := l.attributes(content, scope{})
@@ -117,7 +117,7 @@ func (l *loader) loadNotifies() {
 func (l *loader) declareModules() {
 	for _, name := range l.decls.modules.order {
 		b := l.decls.modules.byName[name]
-		content, diags := b.Body.Content(moduleSchema)
+		content, diags := contentOf(b, moduleSchema)
 		l.report(diags)
 		if _, builtIn := l.opts.Modules.Get(name); builtIn {
 			l.report(diag.Error("Duplicate module", fmt.Sprintf("%q is the name of a built-in module.", name), b.LabelRanges[0]))

@@ -46,7 +46,7 @@ type secretDecl struct {
 func (l *loader) declareSecrets() {
 	for _, name := range l.decls.secrets.order {
 		b := l.decls.secrets.byName[name]
-		content, diags := b.Body.Content(secretSchema)
+		content, diags := contentOf(b, secretSchema)
 		l.report(diags)
 		s := &secretDecl{name: name, block: b, content: content, at: b.DefRange}
 		var given []string

@@ -15,7 +15,7 @@ var settingsSchema = &hcl.BodySchema{
 // readSettings reads the pxrun blocks. There may be one in each file: each file may have its own requirement.
 func (l *loader) readSettings() {
 	for _, b := range l.decls.settings {
-		content, diags := b.Body.Content(settingsSchema)
+		content, diags := contentOf(b, settingsSchema)
 		l.report(diags)
 		l.settings = append(l.settings, content)
 		var want string

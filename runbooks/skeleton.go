@@ -91,7 +91,7 @@ func newSkeleton(d *declarations) (*skeleton, diag.List) {
 	}
 	for _, name := range d.groups.order {
 		b := d.groups.byName[name]
-		content, more := b.Body.Content(groupSchema)
+		content, more := contentOf(b, groupSchema)
 		diags = append(diags, more...)
 		g := &groupDecl{name: name, block: b, content: content}
 		s.groups, s.groupBy[name] = append(s.groups, g), g
@@ -107,7 +107,7 @@ func newSkeleton(d *declarations) (*skeleton, diag.List) {
 func (s *skeleton) addCluster(b *hcl.Block) diag.List {
 	c := &clusterDecl{name: b.Labels[0], block: b}
 	diags := checkName("cluster", c.name, b.LabelRanges[0])
-	content, more := b.Body.Content(clusterSchema)
+	content, more := contentOf(b, clusterSchema)
 	c.content = content
 	diags = append(diags, more...)
 	s.clusters, s.clusterBy[c.name] = append(s.clusters, c), c
@@ -131,7 +131,7 @@ func (s *skeleton) addHost(b *hcl.Block, c *clusterDecl) diag.List {
 	if c != nil {
 		schema = nodeSchema
 	}
-	content, more := b.Body.Content(schema)
+	content, more := contentOf(b, schema)
 	h.content = content
 	diags = append(diags, more...)
 	if first, twice := s.hostBy[h.name]; twice {

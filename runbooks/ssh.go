@@ -50,7 +50,7 @@ func (l *loader) sshOf(blocks hcl.Blocks, single bool) sshLayer {
 
 func (l *loader) readSSH(b *hcl.Block, single bool) sshLayer {
 	var layer sshLayer
-	content, diags := b.Body.Content(sshSchema)
+	content, diags := contentOf(b, sshSchema)
 	l.report(diags)
 	a, s := l.attributes(content, scope{}), &layer.set
 	dir := filepath.Dir(l.src.open(b.DefRange.Filename))
@@ -98,7 +98,7 @@ func (l *loader) readSSH(b *hcl.Block, single bool) sshLayer {
 }
 
 func (l *loader) becomeOf(b *hcl.Block) inventory.Become {
-	content, diags := b.Body.Content(becomeSchema)
+	content, diags := contentOf(b, becomeSchema)
 	l.report(diags)
 	a := l.attributes(content, scope{})
 	become := inventory.Become{Method: "sudo"}

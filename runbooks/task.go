@@ -45,8 +45,9 @@ func (bu *builder) task(b *hcl.Block, p position) *engine.Task {
 	if !ok {
 		return nil
 	}
-	content, rest, diags := b.Body.PartialContent(commonSchema(m))
-	bu.l.report(diags)
+	common := commonSchema(m)
+	content, rest, diags := b.Body.PartialContent(common)
+	bu.l.report(bodyPlace{what: "The task block", body: b.Body, schema: common, at: b.DefRange}.explain(diags))
 	t := &engine.Task{
 		Path: bu.name + "/" + b.Labels[1], Name: b.Labels[1], Module: m, Range: b.DefRange, OnFailure: engine.Stop,
 	}
@@ -140,7 +141,7 @@ func (bu *builder) constants(t *engine.Task, content *hcl.BodyContent) {
 }
 
 func (bu *builder) retry(t *engine.Task, b *hcl.Block) {
-	content, diags := b.Body.Content(retrySchema)
+	content, diags := contentOf(b, retrySchema)
 	bu.l.report(diags)
 	a := bu.attributes(content)
 	t.Retry = engine.Retry{Attempts: 3, Delay: 10 * time.Second}
@@ -151,7 +152,7 @@ func (bu *builder) retry(t *engine.Task, b *hcl.Block) {
 // hookDiags checks a before, check or after block and says that it cannot run yet: a gate that is silently left out
 // would be an open gate.
 func hookDiags(b *hcl.Block) diag.List {
-	_, diags := b.Body.Content(hookSchema)
+	_, diags := contentOf(b, hookSchema)
 	return append(diags, diag.Error("Not available yet", fmt.Sprintf("%s runs a Lua script, which this version cannot do yet. Remove the block; "+
 		"the modules assert and wait_for can check much of what a script would.", b.Type), b.DefRange)...)
 }

@@ -44,7 +44,7 @@ var variableSchema = &hcl.BodySchema{
 // declareVariable reads a variable block. Nothing in it but a validation may refer to anything.
 func declareVariable(b *hcl.Block, functions map[string]function.Function) (*Variable, diag.List) {
 	v := &Variable{Name: b.Labels[0], Type: "any", typ: cty.DynamicPseudoType, nullable: true, Range: b.DefRange, Default: cty.NilVal}
-	content, diags := b.Body.Content(variableSchema)
+	content, diags := contentOf(b, variableSchema)
 	for name, into := range map[string]any{"description": &v.Description, "sensitive": &v.Sensitive, "nullable": &v.nullable} {
 		if a, ok := content.Attributes[name]; ok {
 			diags = append(diags, gohcl.DecodeExpression(a.Expr, nil, into)...)
@@ -124,7 +124,7 @@ func (v *Variable) validate(val cty.Value, g given, functions map[string]functio
 		Variables: map[string]cty.Value{"var": cty.ObjectVal(map[string]cty.Value{v.Name: val})},
 	}
 	for _, b := range v.checks {
-		content, more := b.Body.Content(validationSchema)
+		content, more := contentOf(b, validationSchema)
 		diags = append(diags, more...)
 		condition, message := content.Attributes["condition"], content.Attributes["error_message"]
 		if condition == nil || message == nil {

@@ -1,0 +1,108 @@
+package runbooks
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hcldec"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/pxrun/pxrun/internal/diag"
+	"github.com/pxrun/pxrun/internal/schema"
+	"github.com/pxrun/pxrun/inventory"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// explain makes HCL's messages those of this language.
+func (a *arguments) explain(diags diag.List) diag.List {
+	var better diag.List
+	for _, d := range clean(diags) {
+		missing := d.Summary == "Missing required argument" || strings.HasPrefix(d.Summary, "Missing ") && strings.HasSuffix(d.Summary, " block")
+		if missing || d.Subject != nil && overlaps(a.wrong, *d.Subject) {
+			continue // said elsewhere, and better: by the module's declaration, or before the evaluation
+		}
+		better = append(better, a.placeOf(d).explain(diag.List{d})...)
+	}
+	return better
+}
+
+// placeOf finds the innermost block of the arguments that a problem is in.
+func (a *arguments) placeOf(d *hcl.Diagnostic) bodyPlace {
+	args := a.module.Args()
+	p := bodyPlace{what: fmt.Sprintf("The module %q", a.module.Spec().Name), body: a.body, schema: hcldec.ImpliedSchema(args.Spec()), at: a.body.MissingItemRange()}
+	if len(p.schema.Attributes) > 12 {
+		p.more = fmt.Sprintf(" See `pxrun modules show %s`.", a.module.Spec().Name)
+	}
+	for _, name := range commonAttributes {
+		p.schema.Attributes = append(p.schema.Attributes, hcl.AttributeSchema{Name: name})
+	}
+	p.schema.Blocks = append(p.schema.Blocks, hcl.BlockHeaderSchema{Type: "retry"})
+	syntax, ok := a.body.(*hclsyntax.Body)
+	for ok && d.Subject != nil {
+		inner := blockAround(syntax, *d.Subject)
+		if inner == nil {
+			break
+		}
+		f, known := args.Field(inner.Type)
+		if !known || !f.Block {
+			break
+		}
+		syntax, args = inner.Body, f.Body
+		p = bodyPlace{what: "The " + inner.Type + " block", body: inner.Body, schema: hcldec.ImpliedSchema(args.Spec()), at: inner.DefRange()}
+	}
+	return p
+}
+
+// blockAround is the block of a body that a place is inside the braces of.
+func blockAround(body *hclsyntax.Body, at hcl.Range) *hclsyntax.Block {
+	for _, b := range body.Blocks {
+		if b.Body.SrcRange.Filename == at.Filename && b.Body.SrcRange.ContainsPos(at.Start) && at.Start.Byte > b.OpenBraceRange.Start.Byte {
+			return b
+		}
+	}
+	return nil
+}
+
+// follows tells a problem that only follows from a misspelt name.
+func (a *arguments) follows(e *schema.Error, diags diag.List) bool {
+	for _, d := range diags {
+		if d.Summary != "Unknown argument" && d.Summary != "Unknown block" {
+			continue
+		}
+		if e.Whole {
+			return true // the module judges all of its arguments at once, and one of them is not what was meant
+		}
+		p := a.placeOf(d)
+		if len(e.Path) == 0 || !strings.HasPrefix(e.Summary, "Missing required ") {
+			continue
+		}
+		name, isBlock, ok := p.nameAt(d)
+		last, isAttr := e.Path[len(e.Path)-1].(cty.GetAttrStep)
+		if ok && isAttr && (name == last.Name || diag.Suggest(name, p.known(isBlock)) == last.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkHosts reports hosts that an argument names and the inventory does not have.
+func (a *arguments) checkHosts(args any) diag.List {
+	var diags diag.List
+	check := func(path cty.Path, name string) {
+		if !slices.Contains(a.env.hosts, name) {
+			diags = append(diags, diag.Error("Unknown host", fmt.Sprintf("There is no host %q.%s", name, suggestion(name, a.env.hosts)), a.module.Args().RangeOf(a.body, path))...)
+		}
+	}
+	schema.Walk(a.module.Args(), args, func(path cty.Path, r inventory.Ref) {
+		if r != "" {
+			check(path, string(r))
+		}
+	})
+	schema.Walk(a.module.Args(), args, func(path cty.Path, refs inventory.Refs) {
+		for i, name := range refs {
+			check(path.IndexInt(i), name)
+		}
+	})
+	return diags
+}
