@@ -43,6 +43,9 @@ func (c *conn) live(ctx context.Context) (*link, error) {
 	}
 	if c.link != nil {
 		if c.link.alive() {
+			if err := c.link.prove(ctx); err != nil {
+				return nil, err
+			}
 			return c.link, nil
 		}
 		c.link.close()

@@ -160,7 +160,7 @@ func (d *Dialer) link(ctx context.Context, h inventory.Host) (*link, error) {
 	return d.linkTo(ctx, ep)
 }
 
-// linkTo logs in, and once more after a pause if a login that has worked before is refused: a node that joins a cluster
+// linkTo logs in, and again after a pause if a login that has worked before is refused: a node that joins a cluster
 // knows no keys for some seconds.
 func (d *Dialer) linkTo(ctx context.Context, ep endpoint) (*link, error) {
 	id := ep.user + "@" + ep.target()
@@ -173,7 +173,7 @@ func (d *Dialer) linkTo(ctx context.Context, ep endpoint) (*link, error) {
 			d.refusals.welcome(id)
 			return l, nil
 		}
-		if !isRefusal(err) || !d.refusals.refused(id) || try > 0 {
+		if !isRefusal(err) || !d.refusals.refused(id, errors.Is(err, errTurnedAway)) || try == moreTries {
 			return nil, err
 		}
 	}

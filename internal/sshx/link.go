@@ -28,6 +28,7 @@ type link struct {
 	mu     sync.Mutex
 	closed bool
 	cause  error // why it died, when that is known better than x/crypto knows it
+	silent int64 // what had been heard when the server last let a session's end be asked for in vain; 0 if it did not
 }
 
 func newLink(ep endpoint, client *ssh.Client, wire *wireConn, every time.Duration, count int) *link {
@@ -247,6 +248,7 @@ func (l *link) endSession(channel ssh.Channel, ended <-chan struct{}, pid int) {
 	if l.become.sudo {
 		steps = steps[2:]
 	}
+	heard := l.wire.heard.Load()
 	for _, step := range steps {
 		step()
 		limit := time.NewTimer(endStep)
@@ -260,6 +262,53 @@ func (l *link) endSession(channel ssh.Channel, ended <-chan struct{}, pid int) {
 		case <-limit.C:
 		}
 	}
+	l.doubt(heard)
+}
+
+// doubt notes that the server has said nothing since, although it was asked several times. It may be frozen, or only
+// very busy: others may have commands on this connection, so it is not cut for that alone.
+func (l *link) doubt(heard int64) {
+	if l.wire.heard.Load() != heard {
+		return
+	}
+	l.mu.Lock()
+	l.silent = heard
+	l.mu.Unlock()
+}
+
+// doubted reports whether nothing was heard since the server was found silent.
+func (l *link) doubted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.silent != 0 && l.silent == l.wire.heard.Load()
+}
+
+// silencePatience is what a server gets to say anything that was silent for the seconds of endSession before.
+const silencePatience = 2 * time.Second
+
+// prove asks a server in doubt for a sign of life. One that gives none is taken for hanging, and the connection for lost:
+// whoever comes next would wait for as long as a connection may take, or a command.
+func (l *link) prove(ctx context.Context) error {
+	if !l.doubted() {
+		return nil
+	}
+	answered := make(chan struct{})
+	l.spawn(func() {
+		defer close(answered)
+		_, _, _ = l.client.SendRequest("keepalive@openssh.com", true, nil)
+	})
+	limit := time.NewTimer(silencePatience)
+	defer limit.Stop()
+	select {
+	case <-answered:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-limit.C:
+	}
+	l.blame(fmt.Errorf("no sign of life for %s", 4*endStep+silencePatience))
+	l.giveUp()
+	return l.unreachable("session", l.whyDead("the connection ended"), "the host or its SSH server hangs: look at it from its console")
 }
 
 // kill kills the process group of a remote process from a session of its own.

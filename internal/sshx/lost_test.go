@@ -242,22 +242,49 @@ func TestRefusedLoginIsNotHammered(t *testing.T) {
 		began := time.Now()
 		waited := func() time.Duration { return time.Since(began).Round(time.Second) }
 		require.NoError(t, r.wait(t.Context(), "a"))
-		require.False(t, r.refused("a"), "a login that never worked is not tried again")
+		require.False(t, r.refused("a", false), "a login that never worked is not tried again")
 		require.NoError(t, r.wait(t.Context(), "b"))
 		require.Zero(t, waited(), "other hosts are not held back")
 		require.NoError(t, r.wait(t.Context(), "a"))
 		require.Equal(t, 10*time.Second, waited())
 		for _, total := range []time.Duration{30, 70, 110, 150} {
-			r.refused("a")
+			r.refused("a", false)
 			require.NoError(t, r.wait(t.Context(), "a"))
 			require.Equal(t, total*time.Second, waited(), "the pause grows up to 40 s")
 		}
 		r.welcome("a")
 		require.NoError(t, r.wait(t.Context(), "a"))
-		require.True(t, r.refused("a"), "a login that has worked before is tried once more")
+		require.True(t, r.refused("a", false), "a login that has worked before is tried again")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		require.ErrorIs(t, r.wait(ctx, "a"), context.DeadlineExceeded)
+	})
+}
+
+// OpenSSH adds 5 s for each refused login to what has not passed of those before, and locks out from 15 s on.
+func TestLoginThatHasWorkedIsTriedAgainSoonAndStaysBelowWhatLocksOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r refusals
+		r.welcome("a")
+		began := time.Now()
+		var times []int
+		var penalty, last time.Duration
+		for range moreTries + 4 {
+			require.NoError(t, r.wait(t.Context(), "a"))
+			now := time.Since(began)
+			times = append(times, int(now.Round(time.Second).Seconds()))
+			penalty = max(0, penalty-(now-last)) + 5*time.Second
+			last = now
+			require.Less(t, penalty, 10*time.Second)
+			r.refused("a", false)
+		}
+		require.Equal(t, []int{0, 3, 7, 13, 23, 43, 83}, times)
+
+		r.welcome("a")
+		began = time.Now()
+		require.True(t, r.refused("a", true))
+		require.NoError(t, r.wait(t.Context(), "a"))
+		require.Equal(t, 10*time.Second, time.Since(began).Round(time.Second), "who is locked out already waits longer")
 	})
 }
 

@@ -19,11 +19,16 @@ type refusal struct {
 	known bool // the login has worked before, so that a refusal is likely to pass
 }
 
-// The pause after the first refused login, and the longest.
-const (
-	firstPause = 10 * time.Second
-	maxPause   = 40 * time.Second
+// The pauses after refused logins, the last one for all that follow. A refusal counts 5 s against the caller, and he is
+// locked out once 15 s have come together that have not passed. The short pauses keep the sum below 10 s: they are for
+// a login that has worked before, as a node that joins a cluster knows no keys for some eight seconds.
+var (
+	longPauses  = []time.Duration{10 * time.Second, 20 * time.Second, 40 * time.Second}
+	shortPauses = []time.Duration{3 * time.Second, 4 * time.Second, 6 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second}
 )
+
+// moreTries is how often a login that has worked before is tried again.
+const moreTries = 3
 
 func (r *refusals) get(target string) *refusal {
 	if r.hosts == nil {
@@ -53,12 +58,17 @@ func (r *refusals) wait(ctx context.Context, target string) error {
 	}
 }
 
-// refused notes a refused login. It reports whether one more try makes sense: the login has worked before.
-func (r *refusals) refused(target string) (again bool) {
+// refused notes a refused login. lockedOut says that the server hung up before it was asked, as it does on those whom it
+// has locked out. again reports whether trying again makes sense: the login has worked before.
+func (r *refusals) refused(target string, lockedOut bool) (again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h := r.get(target)
-	h.until = time.Now().Add(min(firstPause<<min(h.count, 8), maxPause))
+	pauses := longPauses
+	if h.known && !lockedOut {
+		pauses = shortPauses
+	}
+	h.until = time.Now().Add(pauses[min(h.count, len(pauses)-1)])
 	h.count++
 	return h.known
 }

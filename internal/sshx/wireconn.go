@@ -15,6 +15,7 @@ type wireConn struct {
 	r     *bufio.Reader
 	raw   syscall.RawConn // nil for a connection through a jump host
 	eager atomic.Bool
+	heard atomic.Int64 // how many reads brought something
 }
 
 func newWireConn(c net.Conn) *wireConn {
@@ -31,6 +32,9 @@ func newWireConn(c net.Conn) *wireConn {
 
 func (w *wireConn) Read(p []byte) (int, error) {
 	n, err := w.r.Read(p)
+	if n > 0 {
+		w.heard.Add(1)
+	}
 	if w.eager.Load() {
 		quickACK(w.raw)
 	}
