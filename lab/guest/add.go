@@ -1,0 +1,138 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pxrun/pxrun/lab/machine"
+)
+
+// Add puts a guest on a node, running if the spec says so. The node must be able to write to /etc/pve, and no other guest may
+// have the id.
+func (h *Host) Add(ctx context.Context, s Spec) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	a := h.byDaemon(ctx)
+	k := s.kind()
+	if node, ok := a.anywhere(s.ID); ok {
+		return fmt.Errorf("guest %d is already on %s", s.ID, node)
+	}
+	path := configPath(k, h.name, s.ID)
+	if err := a.view.MkdirAll(path[:strings.LastIndexByte(path, '/')], 0o755); err != nil {
+		return fmt.Errorf("guest %d: %s: %s", s.ID, path, machine.Reason(err))
+	}
+	conf := s.config(a.storages())
+	if err := a.view.WriteFile(path, []byte(conf.String()), 0o640); err != nil {
+		return fmt.Errorf("guest %d: %s: %s", s.ID, path, machine.Reason(err))
+	}
+	if s.Pool != "" {
+		if err := a.addToPool(s.Pool, s.ID); err != nil {
+			return err
+		}
+	}
+	h.w.mu.Lock()
+	h.w.dirty[s.ID], h.w.deaf[s.ID] = s.Dirty, s.Deaf
+	h.w.mu.Unlock()
+	if s.Running {
+		i := &instance{k: k, id: s.ID, conf: conf, qemu: h.qemuVersion(), model: h.cpuModel()}
+		if err := a.fits(i, func(string) {}); err != nil {
+			return fmt.Errorf("guest %d: %w", s.ID, err)
+		}
+		if err := h.enter(i); err != nil {
+			return err
+		}
+	}
+	h.post()
+	return nil
+}
+
+// Remove takes a guest away, without asking anybody.
+func (h *Host) Remove(id int) error {
+	if i := h.instanceOf(id); i != nil {
+		h.leave(i)
+	}
+	for _, k := range []*kind{vm, ct} {
+		if h.m.FS.Remove(configPath(k, h.name, id)) == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("guest %d is not on %s", id, h.name)
+}
+
+// addToPool enters a guest in a resource pool, which is made if there is none.
+func (a *actor) addToPool(pool string, id int) error {
+	const file = "/etc/pve/user.cfg"
+	text, _ := a.view.ReadFile(file) // none is an empty one
+	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	at := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "pool:"+pool+":") })
+	if at < 0 {
+		lines = append(lines, fmt.Sprintf("pool:%s::%d::", pool, id))
+	} else if fields := strings.Split(lines[at], ":"); len(fields) > 3 {
+		fields[3] = strings.Trim(fields[3]+","+strconv.Itoa(id), ",")
+		lines[at] = strings.Join(fields, ":")
+	}
+	return a.view.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o640)
+}
+
+// SetDirty makes a machine write memory faster than it can be moved, or stops that.
+func (w *World) SetDirty(id int, on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dirty[id] = on
+}
+
+// SetDeaf makes a guest ignore shutdowns, or stops that.
+func (w *World) SetDeaf(id int, on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf[id] = on
+}
+
+// SetLock writes a lock into a guest's config, as a backup or a snapshot does; "" takes it away.
+func (h *Host) SetLock(ctx context.Context, id int, lock string) error {
+	return h.Edit(ctx, id, func(values map[string]string) {
+		delete(values, "lock")
+		if lock != "" {
+			values["lock"] = lock
+		}
+	})
+}
+
+// Edit changes lines of the config of a guest on the node, in the name of nobody.
+func (h *Host) Edit(ctx context.Context, id int, edit func(values map[string]string)) error {
+	a := h.byDaemon(ctx)
+	for _, k := range []*kind{vm, ct} {
+		if slices.Contains(a.ids(k, h.name), id) {
+			return a.change(ctx, k, id, func(c *Config) error { edit(c.Values); return nil })
+		}
+	}
+	return fmt.Errorf("guest %d is not on %s", id, h.name)
+}
+
+// Crash ends a guest's process as a crash does.
+func (h *Host) Crash(id int) error {
+	i := h.instanceOf(id)
+	if i == nil {
+		return errors.New("guest " + strconv.Itoa(id) + " does not run on " + h.name)
+	}
+	h.m.Kill(i.daemon.PID(), machine.SIGKILL)
+	return nil
+}
+
+// SetCPU changes the model of the node's processors, for guests that start from now on.
+func (h *Host) SetCPU(model string) {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	h.cpu = model
+}
+
+func (h *Host) cpuModel() string {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	return h.cpu
+}
