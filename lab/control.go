@@ -12,13 +12,17 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/lab/cluster"
+	"github.com/pxrun/pxrun/lab/guest"
 )
 
 // Request is one question to a running lab over its control socket: a JSON object on a line.
 type Request struct {
-	// Op is status, fault-add, fault-list, fault-clear, writes, writes-reset or down.
+	// Op is status, fault-add, fault-list, fault-clear, guest-add, guest-remove, writes, writes-reset or down.
 	Op    string `json:"op"`
 	Fault Fault  `json:"fault"`
+	// Node and Guest are of guest-add and guest-remove.
+	Node  string      `json:"node,omitempty"`
+	Guest *guest.Spec `json:"guest,omitempty"`
 }
 
 // Response is the answer: a JSON object on a line.
@@ -135,6 +139,15 @@ func (l *Lab) handle(r Request) Response {
 		return Response{Faults: l.Faults()}
 	case "fault-clear":
 		if err := l.ClearFault(r.Fault.ID); err != nil {
+			return Response{Error: err.Error()}
+		}
+		return Response{}
+	case "guest-add", "guest-remove":
+		if r.Guest == nil {
+			return Response{Error: "no guest is named"}
+		}
+		err := l.changeGuest(r)
+		if err != nil {
 			return Response{Error: err.Error()}
 		}
 		return Response{}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"maps"
 	"slices"
+
+	"github.com/pxrun/pxrun/lab/guest"
 )
 
 // faultKind is how a kind of fault happens.
@@ -38,7 +40,13 @@ func allFaults() map[string]faultKind {
 	add("stale-authkey", "a corosync key of an earlier life lies on the node", "", true, staleAuthkey)
 	add("foreign-conf", "a corosync.conf of another cluster lies in /etc/pve", "the cluster's name; other without", true, foreignConf)
 	add("stale-nssdb", "a QDevice's certificates of an earlier life lie on the node", "", true, staleCertificates)
-	add("guests", "the node holds virtual guests", "ids, separated by commas", true, addGuests)
+	add("guests", "the node holds virtual guests", "ids, separated by commas, or one and its properties: 100 memory=2048 running=1", true, addGuests)
+	add("guest-lock", "somebody holds the lock of a guest, as a backup does", "its id, and the lock unless it is backup: 100:snapshot", true, lockGuest)
+	add("guest-crash", "the process of a guest dies", "its id", true, crashGuest)
+	add("guest-dirty", "a virtual machine writes memory faster than the network moves it: a live migration never ends", "its id", false, guestFault((*guest.World).SetDirty))
+	add("guest-deaf", "a guest does not react to a shutdown", "its id", false, guestFault((*guest.World).SetDeaf))
+	add("bridge-missing", "the node has no bridge of that name", "the bridge", true, loseBridge)
+	add("cpu", "the node has other processors", "their name, and their x86-64 level: AMD EPYC:2", true, otherCPU)
 	add("link-missing", "an address of the node is on no interface", "the address; the last link without", true, linkMissing)
 	add("link-down", "an interface of the node is down", "its address; the last link without", true, linkDown)
 	add("quorum-hang", "corosync's packets to and from the node are dropped: a join waits for quorum forever", "", true, muteCorosync)

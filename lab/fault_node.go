@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -41,35 +40,6 @@ func staleCertificates(_ context.Context, _ *Lab, h *host, _ Fault) (func() erro
 		err = errors.Join(err, h.machine.FS.WriteFile(store+name, []byte("authority of an earlier life\n"), 0o600))
 	}
 	return func() error { return h.machine.FS.RemoveAll(dir) }, err
-}
-
-func addGuests(_ context.Context, l *Lab, h *host, f Fault) (func() error, error) {
-	node := l.world.Node(h.spec.Name)
-	if node == nil {
-		return nil, fmt.Errorf("%s is no Proxmox node", h.spec.Name)
-	}
-	value := f.Value
-	if value == "" {
-		value = "100"
-	}
-	var ids []int
-	for part := range strings.SplitSeq(value, ",") {
-		id, err := strconv.Atoi(strings.TrimSpace(part))
-		if err != nil {
-			return nil, fmt.Errorf("guest %q: %w", part, err)
-		}
-		ids = append(ids, id)
-		if err := node.AddGuest(id); err != nil {
-			return nil, err
-		}
-	}
-	return func() error {
-		var failed error
-		for _, id := range ids {
-			failed = errors.Join(failed, h.machine.FS.Remove(fmt.Sprintf("/etc/pve/nodes/%s/qemu-server/%d.conf", h.spec.Name, id)))
-		}
-		return failed
-	}, nil
 }
 
 func skewClock(_ context.Context, _ *Lab, h *host, f Fault) (func() error, error) {

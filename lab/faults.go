@@ -101,7 +101,7 @@ var (
 // Phases lists the values of Fault.Phase, in the order in which programs reach them. copied and fetched are on the SSH
 // path of a join only, connect and login on the API path.
 func Phases() []string {
-	return slices.Concat(createPhases, joinPhases, []string{"delnode:killed"}, cluster.DevicePhases())
+	return slices.Concat(createPhases, joinPhases, []string{"delnode:killed"}, cluster.DevicePhases(), migratePhases)
 }
 
 // AddFault plans a fault, or makes it happen at once when it has no trigger, and returns its id.
@@ -118,7 +118,7 @@ func (l *Lab) AddFault(f Fault) (int, error) {
 		}
 		p.match = match
 	}
-	if f.Phase != "" && !slices.Contains(Phases(), f.Phase) {
+	if f.Phase != "" && !slices.Contains(Phases(), phaseOf(f.Phase)) {
 		return 0, fmt.Errorf("fault %s: unknown phase %q; known are %s", f.Kind, f.Phase, strings.Join(Phases(), ", "))
 	}
 	if kind.needsTarget && l.net.host(f.Target) == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/pxrun/pxrun/lab/cluster"
@@ -38,6 +39,7 @@ func (l *Lab) addHost(number int, spec HostSpec) error {
 	options := machine.Options{
 		Name: spec.Name, Network: l.net, Interfaces: spec.interfaces(l.spec.MTU), Seed: l.spec.Seed + uint64(number),
 		Skew: spec.Skew, CPUs: spec.CPUs, Memory: int64(spec.MemoryMiB) << 20, RootPassword: spec.RootPassword,
+		CPUModel: spec.CPUModel, CPULevel: spec.CPULevel,
 	}
 	var release cluster.Release
 	if spec.PVE != "" {
@@ -93,6 +95,11 @@ func (h HostSpec) interfaces(mtu int) []machine.Interface {
 	var out []machine.Interface
 	for i, addr := range h.addresses() {
 		out = append(out, machine.Interface{Name: fmt.Sprintf("vmbr%d", i), MTU: mtu, Addrs: []netip.Prefix{prefix(addr)}})
+	}
+	for _, name := range h.Bridges {
+		if !slices.ContainsFunc(out, func(i machine.Interface) bool { return i.Name == name }) {
+			out = append(out, machine.Interface{Name: name, MTU: mtu})
+		}
 	}
 	return out
 }
@@ -152,12 +159,15 @@ func (h *host) software(release cluster.Release) error {
 	if h.spec.PVE != "" {
 		node, err := l.world.Install(l.ctx, cluster.NodeOptions{
 			Machine: h.machine, Release: release, Address: netip.MustParseAddr(h.spec.Address), Domain: "example.com",
-			CPUs: h.spec.CPUs, Memory: int64(h.spec.MemoryMiB) << 20, AuthorizedKeys: []string{l.clientPublic}, Guests: h.spec.Guests,
+			CPUs: h.spec.CPUs, Memory: int64(h.spec.MemoryMiB) << 20, AuthorizedKeys: []string{l.clientPublic},
 		})
 		if err != nil {
 			return err
 		}
 		packages = append(packages, node.DevicePackage())
+		if _, err := l.guests.Install(node); err != nil {
+			return err
+		}
 	}
 	h.machine.Offer(packages...)
 	wanted := map[string]bool{}
@@ -178,7 +188,7 @@ func (h *host) software(release cluster.Release) error {
 			return err
 		}
 	}
-	return nil
+	return h.addGuests()
 }
 
 // setVersion changes the release of Proxmox VE that a host shows.

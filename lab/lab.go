@@ -21,6 +21,7 @@ import (
 
 	"github.com/pxrun/pxrun/lab/clock"
 	"github.com/pxrun/pxrun/lab/cluster"
+	"github.com/pxrun/pxrun/lab/guest"
 	"github.com/pxrun/pxrun/lab/machine"
 )
 
@@ -31,6 +32,8 @@ type Lab struct {
 	net   *network
 	world *cluster.World
 	hosts []*host
+
+	guests *guest.World
 
 	clientKey    string // private, PEM
 	clientPublic string // a line of authorized_keys
@@ -61,6 +64,7 @@ func New(spec Spec) (*Lab, error) {
 	l.world = cluster.NewWorld(cluster.Options{
 		Clock: l.clock, Now: time.Now, Path: l.net.Path, Knet: l.net.knet, Find: l.net.Find, Interrupt: l.interrupt,
 	})
+	l.guests = guest.New(l.world, guest.Options{RAMSpeed: int64(spec.RAMSpeed) << 20, DiskSpeed: int64(spec.DiskSpeed) << 20})
 	if err := l.makeKey(); err != nil {
 		return nil, err
 	}

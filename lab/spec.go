@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/lab/cluster"
+	"github.com/pxrun/pxrun/lab/guest"
 )
 
 // Spec says what a lab consists of.
@@ -21,6 +22,10 @@ type Spec struct {
 	// RTT and MTU are those of every path that names none itself. 0 means 200 µs and 1500.
 	RTT time.Duration `json:"rtt,omitempty"`
 	MTU int           `json:"mtu,omitempty"`
+	// RAMSpeed and DiskSpeed are how many MiB a second of memory and of disks go from node to node in a migration. 0 means
+	// 1000 and 200.
+	RAMSpeed  int `json:"ram_speed,omitempty"`
+	DiskSpeed int `json:"disk_speed,omitempty"`
 }
 
 // HostSpec is one machine of a lab.
@@ -45,8 +50,14 @@ type HostSpec struct {
 	MTU          int           `json:"mtu,omitempty"`
 	// Skew is how far the host's clock is ahead.
 	Skew time.Duration `json:"skew,omitempty"`
-	// Guests are ids of virtual machines that the node holds.
-	Guests []int `json:"guests,omitempty"`
+	// CPUModel and CPULevel (x86-64-v1 to 4) are of the processors; "" and 0 are "Lab CPU" and 3.
+	CPUModel string `json:"cpu_model,omitempty"`
+	CPULevel int    `json:"cpu_level,omitempty"`
+	// Bridges are those that the node has besides vmbr0 and one for each further link.
+	Bridges []string `json:"bridges,omitempty"`
+	// Guests are the virtual machines and containers that the node holds from the beginning. A node with guests cannot join a
+	// cluster: give them to the one that creates it, or add them later.
+	Guests []guest.Spec `json:"guests,omitempty"`
 }
 
 // UserSpec is an account besides root.
@@ -108,6 +119,14 @@ func (s Spec) Validate() error {
 		if h.PVE != "" {
 			if _, err := cluster.ReleaseOf(h.PVE); err != nil {
 				problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
+			}
+		}
+		for _, g := range h.Guests {
+			if err := g.Validate(); err != nil {
+				problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
+			}
+			if h.PVE == "" {
+				problems = append(problems, fmt.Errorf("host %q: guest %d: the host is no Proxmox node", h.Name, g.ID))
 			}
 		}
 		for _, u := range h.Users {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"strings"
 	"time"
@@ -24,8 +23,6 @@ type NodeOptions struct {
 	Memory  int64 // bytes
 	// AuthorizedKeys may log in as root, beside the node's own key.
 	AuthorizedKeys []string
-	// Guests are virtual machines that the node holds from the beginning.
-	Guests []int
 }
 
 // Install makes a machine a standalone Proxmox host: programs, units, files, and /etc/pve mounted.
@@ -193,21 +190,6 @@ func (n *Node) baseConfig(o NodeOptions) error {
 		if err := n.writeSystemFile(clusterKeys, []byte(keys), 0o600); err != nil {
 			return err
 		}
-	}
-	for _, id := range o.Guests {
-		if err := n.AddGuest(id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// AddGuest puts the config of a virtual machine on the node.
-func (n *Node) AddGuest(id int) error {
-	content := fmt.Sprintf("cores: 1\nmemory: 512\nname: guest%d\n", id)
-	name := fmt.Sprintf("/etc/pve/nodes/%s/qemu-server/%d.conf", n.name, id)
-	if err := n.writeSystemFile(name, []byte(content), 0o640); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
 	}
 	return nil
 }

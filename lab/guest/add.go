@@ -124,15 +124,7 @@ func (h *Host) Crash(id int) error {
 	return nil
 }
 
-// SetCPU changes the model of the node's processors, for guests that start from now on.
-func (h *Host) SetCPU(model string) {
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
-	h.cpu = model
-}
-
 func (h *Host) cpuModel() string {
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
-	return h.cpu
+	model, _ := h.m.CPU()
+	return model
 }

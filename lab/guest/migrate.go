@@ -373,7 +373,14 @@ func (m *migration) reassign(ctx context.Context) error {
 	if err := m.view.Rename(configPath(m.k, m.name, m.id), configPath(m.k, m.target, m.id)); err != nil {
 		return fmt.Errorf("Failed to move config to node '%s' - rename failed: %s", m.target, machine.Reason(err)) //nolint:staticcheck // Proxmox's words
 	}
-	m.switchReplication()
+	m.w.mu.Lock()
+	moved := m.w.moved
+	m.w.mu.Unlock()
+	if moved != nil {
+		moved(m.id, m.name, m.target)
+	} else {
+		m.switchReplication()
+	}
 	return nil
 }
 

@@ -269,7 +269,7 @@ func (a *actor) fits(i *instance, say func(string)) error {
 	if i.k == vm && older(a.qemuVersion(), i.qemu) {
 		return fmt.Errorf("Installed QEMU version '%s' is too old to run machine type 'pc-i440fx-%s+pve0', please upgrade node '%s'", a.qemuVersion(), i.qemu, a.name) //nolint:staticcheck // Proxmox's words
 	}
-	if cpu := properties(i.conf.Values["cpu"]); i.k == vm && i.model != a.cpuModel() && (cpu[""] == "host" || cpu["cputype"] == "host") {
+	if i.k == vm && !a.hasFeatures(i) {
 		say("kvm: Host doesn't support requested features")
 		return failed
 	}
@@ -289,6 +289,23 @@ func (a *actor) fits(i *instance, say func(string)) error {
 		return failed
 	}
 	return nil
+}
+
+// hasFeatures reports whether the node's processors have what the machine's has: with "host" all of the one that it was
+// started on, with x86-64-vN those of that level.
+func (h *Host) hasFeatures(i *instance) bool {
+	opts := properties(i.conf.Values["cpu"])
+	kind := opts[""] + opts["cputype"]
+	model, level := h.m.CPU()
+	if kind == "host" {
+		return i.model == model
+	}
+	if rest, ok := strings.CutPrefix(kind, "x86-64-v"); ok {
+		number, _, _ := strings.Cut(rest, "-") // x86-64-v2-AES
+		want, _ := strconv.Atoi(number)
+		return want <= level
+	}
+	return true
 }
 
 func (h *Host) hasBridge(name string) bool {

@@ -158,7 +158,7 @@ func (s *site) add(number int, version string) {
 	require.NoError(s.t, err)
 	node, err := s.world.Install(s.t.Context(), cluster.NodeOptions{Machine: m, Release: release, Address: addr, Domain: "example.com", CPUs: 4, Memory: 16 << 30})
 	require.NoError(s.t, err)
-	host, err := s.guests.Install(node, "Lab CPU")
+	host, err := s.guests.Install(node)
 	require.NoError(s.t, err)
 	s.hosts[name] = host
 }

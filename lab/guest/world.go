@@ -40,6 +40,7 @@ type World struct {
 	deaf      map[int]bool          // these ignore a shutdown
 	rows      map[int]*row          // what pvestatd last told of each guest
 	usable    func(ctx context.Context, node *cluster.Node, storage string) error
+	moved     func(id int, from, to string)
 	resources []func(node *cluster.Node) []pvetool.Object
 }
 
@@ -64,6 +65,13 @@ func (w *World) StorageUsable(ask func(ctx context.Context, node *cluster.Node, 
 	w.usable = ask
 }
 
+// OnMoved lets the model of replication hear, in place of the guests' own, that a guest's config now lies on another node.
+func (w *World) OnMoved(heard func(id int, from, to string)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.moved = heard
+}
+
 // AddResources adds rows to pvesh get /cluster/resources.
 func (w *World) AddResources(rows func(node *cluster.Node) []pvetool.Object) {
 	w.mu.Lock()
@@ -79,12 +87,11 @@ type Host struct {
 	name string
 
 	running map[int]*instance // guarded by World.mu
-	cpu     string
 }
 
-// Install puts qm, pct and what belongs to them on a node. cpu is the model of its processors.
-func (w *World) Install(node *cluster.Node, cpu string) (*Host, error) {
-	h := &Host{w: w, node: node, m: node.Machine(), name: node.Name(), running: map[int]*instance{}, cpu: cpu}
+// Install puts qm, pct and what belongs to them on a node.
+func (w *World) Install(node *cluster.Node) (*Host, error) {
+	h := &Host{w: w, node: node, m: node.Machine(), name: node.Name(), running: map[int]*instance{}}
 	w.mu.Lock()
 	w.hosts[h.name] = h
 	w.mu.Unlock()

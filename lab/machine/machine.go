@@ -72,6 +72,9 @@ type Options struct {
 	Kernel string
 	CPUs   int
 	Memory int64
+	// CPUModel is the processors' name; "" is one of the lab's. CPULevel is the x86-64 level whose flags they have: 1 to 4, 0 is 3.
+	CPUModel string
+	CPULevel int
 	// Codename and Release are of Debian: "trixie", "13".
 	Codename, Release string
 	// RootPassword is for password logins; "" locks them.
@@ -99,6 +102,12 @@ func (o *Options) setDefaults() {
 	}
 	if o.Memory == 0 {
 		o.Memory = 16 << 30
+	}
+	if o.CPUModel == "" {
+		o.CPUModel = "Lab CPU"
+	}
+	if o.CPULevel == 0 {
+		o.CPULevel = 3
 	}
 	if o.Codename == "" {
 		o.Codename, o.Release = "trixie", "13"

@@ -79,12 +79,42 @@ func (m *Machine) meminfo() []byte {
 		total, total*6/10, total*8/10, total/50, total/6, 8<<20, 8<<20)
 }
 
+// cpuFlags are what each x86-64 level adds.
+var cpuFlags = []string{
+	"fpu vmx lm cmov cx8 fxsr mmx syscall sse2 aes", "cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3", "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave",
+	"avx512f avx512bw avx512cd avx512dq avx512vl",
+}
+
 func (m *Machine) cpuinfo() []byte {
+	m.mu.Lock()
+	model, level := m.opt.CPUModel, m.opt.CPULevel
+	m.mu.Unlock()
+	vendor := "GenuineIntel"
+	if strings.HasPrefix(model, "AMD") {
+		vendor = "AuthenticAMD"
+	}
+	flags := strings.Join(cpuFlags[:min(max(level, 1), len(cpuFlags))], " ")
 	var b []byte
 	for i := range m.opt.CPUs {
-		b = fmt.Appendf(b, "processor\t: %d\nvendor_id\t: GenuineIntel\nmodel name\t: Lab CPU\ncpu MHz\t\t: 2400.000\nflags\t\t: fpu vmx\n\n", i)
+		b = fmt.Appendf(b, "processor\t: %d\nvendor_id\t: %s\nmodel name\t: %s\ncpu MHz\t\t: 2400.000\nflags\t\t: %s\n\n", i, vendor, model, flags)
 	}
 	return b
+}
+
+// SetCPU changes the processors, as when the machine is replaced by another, and returns what they were.
+func (m *Machine) SetCPU(model string, level int) (oldModel string, oldLevel int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	oldModel, oldLevel = m.opt.CPUModel, m.opt.CPULevel
+	m.opt.CPUModel, m.opt.CPULevel = model, level
+	return oldModel, oldLevel
+}
+
+// CPU is the processors' name and the x86-64 level whose flags they have.
+func (m *Machine) CPU() (model string, level int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.opt.CPUModel, m.opt.CPULevel
 }
 
 func (m *Machine) mountTable() []byte {
