@@ -38,13 +38,10 @@ func ParseSections(text string) []Section {
 }
 
 // FormatSections writes a section config: in each section comment, a bare disable, the required keys, and the others, both
-// sorted. required lists the keys that a type cannot be without.
+// sorted; an empty line ends each section. required lists the keys that a type cannot be without.
 func FormatSections(sections []Section, required map[string][]string) string {
 	var b strings.Builder
-	for i, s := range sections {
-		if i > 0 {
-			b.WriteString("\n")
-		}
+	for _, s := range sections {
 		b.WriteString(s.Type + ": " + s.ID + "\n")
 		first := slices.Sorted(slices.Values(required[s.Type]))
 		rest := slices.DeleteFunc(slices.Sorted(maps.Keys(s.Values)), func(key string) bool {
@@ -61,6 +58,7 @@ func FormatSections(sections []Section, required map[string][]string) string {
 				b.WriteString(strings.TrimRight("\t"+key+" "+v, " ") + "\n")
 			}
 		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }
