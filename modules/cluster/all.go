@@ -14,6 +14,8 @@ func All() []module.Module {
 		preflight(time.Now),
 		clusterCreate(),
 		nodeJoin(),
+		healthModule(),
 		qdevice(),
+		nodeRemove(),
 	}
 }

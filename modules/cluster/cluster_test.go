@@ -141,7 +141,7 @@ func TestBadArguments(t *testing.T) {
 }
 
 // least are the arguments without which a module cannot be planned.
-var least = map[string]string{"qdevice": `arbiter = "arbiter"`}
+var least = map[string]string{"qdevice": `arbiter = "arbiter"`, "node_remove": "node = \"pve9\"\nconfirm = \"pve9\""}
 
 func TestRunbookWithoutCluster(t *testing.T) {
 	w := newWorld(t, "pve1")

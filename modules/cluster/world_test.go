@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/testkit"
 	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/pxrun/pxrun/inventory"
@@ -27,6 +28,7 @@ type world struct {
 	mu    sync.Mutex
 	lines []string // what was run, as "host: command"
 	pings string   // what ping says, instead of a good answer
+	left  string   // what is found of removed nodes
 	ports map[string]bool
 }
 
@@ -190,8 +192,12 @@ func (c *fakeConn) Close() error { return nil }
 func (c *fakeConn) answer(cmd transport.Command) (out, errText string, exit int) {
 	n, w, text := c.n, c.w, testkit.Text(cmd)
 	switch {
+	case cmd.Script == pve.LeftoversScript:
+		return w.left, "", 0
 	case strings.Contains(cmd.Script, "@@%s begin"):
 		return n.snapshot(cmd.Script), "", 0
+	case len(cmd.Argv) > 0 && slices.Contains([]string{"ha-manager", "pvesm", "pvesr"}, cmd.Argv[0]):
+		return "", "", 0
 	case text == "date +%s.%N":
 		now := time.Now().Add(n.skew)
 		return fmt.Sprintf("%d.%09d\n", now.Unix(), now.Nanosecond()), "", 0
