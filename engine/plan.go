@@ -45,6 +45,8 @@ type HostPlan struct {
 	// Error is a failed or refused plan; an apply of such a plan does not start.
 	Error   string          `json:"error,omitempty"`
 	Refused module.Refusals `json:"refused,omitempty"`
+	// Follows is the step of an earlier task that the same thing stands against; Error then only names it.
+	Follows string `json:"follows,omitempty"`
 	// Unreachable says that the host could not be connected to.
 	Unreachable bool `json:"unreachable,omitempty"`
 }
@@ -68,15 +70,25 @@ func (p *Plan) Empty() bool {
 // on_failure = "continue" do not block: they are left out.
 func (p *Plan) Blocked() error {
 	b := &BlockedError{}
+	var followers []string
 	for _, t := range p.Tasks {
 		for _, h := range t.Hosts {
-			if h.Error != "" && !t.Continue {
-				b.Status = worse(b.Status, h.status())
-				b.Failures = append(b.Failures, t.Step+" on "+h.Host+": "+h.Error)
+			if h.Error == "" || t.Continue {
+				continue
 			}
+			b.Status = worse(b.Status, h.status())
+			text := t.Step + " on " + h.Host + ": " + h.Error
+			if h.Follows != "" {
+				followers = append(followers, text)
+				continue
+			}
+			b.Failures = append(b.Failures, text)
 		}
 	}
-	if b.Failures == nil {
+	if len(b.Failures) == 0 {
+		b.Failures = followers // what they follow is left out with its hosts, and they are not
+	}
+	if len(b.Failures) == 0 {
 		return nil
 	}
 	return b

@@ -149,14 +149,26 @@ func TestPlan(t *testing.T) {
 			exit:  2,
 		},
 		{
-			name:   "an unreachable host is told for every task and the others are planned",
+			name:   "an unreachable host is told once and the others are planned",
 			before: func(w *world) { w.machines["a"].down = true },
 			steps:  []engine.Step{task("one", kv{Key: "x", Value: "1"}), task("two", kv{Key: "y", Value: "1"}, on("a"))},
 			want: []string{
 				"site/one a error: a: connect: no route to host", "site/one b | set x to 1",
-				"site/two a error: a: connect: no route to host",
+				"site/two a error: not planned: one could not reach it either",
 			},
 			exit: 4,
+		},
+		{
+			name: "what two gates see is told once",
+			steps: []engine.Step{
+				task("one", kv{Key: "x", Value: "1", Gate: "ok"}, on("a")), task("two", kv{Key: "y", Value: "1", Gate: "ok"}, on("a")),
+				task("three", kv{Key: "y", Value: "1", Gate: "other"}, on("a")), task("four", kv{Key: "y", Value: "1", Gate: "ok"}, on("b")),
+			},
+			want: []string{
+				"site/one a error: a: refused: set x\n  saw: no ok\n  wanted: ok", "site/two a error: not planned: one was refused for the same reason",
+				"site/three a error: a: refused: set y\n  saw: no other\n  wanted: other", "site/four b error: b: refused: set y\n  saw: no ok\n  wanted: ok",
+			},
+			exit: 6,
 		},
 		{
 			name:  "a gate refuses and the others are planned",

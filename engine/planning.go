@@ -27,7 +27,7 @@ func (e *Engine) Plan(ctx context.Context, rb *Runbook) (*Plan, diag.List) {
 	if problems.HasErrors() {
 		return nil, diag.Sort(problems)
 	}
-	p := &planner{e: e, b: b, plan: &Plan{Format: PlanFormat, Created: start, Runbook: rb.Name, Source: e.cfg.Source}}
+	p := &planner{e: e, b: b, told: causes{}, plan: &Plan{Format: PlanFormat, Created: start, Runbook: rb.Name, Source: e.cfg.Source}}
 	if rb.Cluster != nil {
 		p.plan.Cluster = rb.Cluster.Name
 	}
@@ -49,6 +49,7 @@ type planner struct {
 	b       *book
 	plan    *Plan
 	results results
+	told    causes
 
 	mu       sync.Mutex
 	problems diag.List
@@ -95,6 +96,7 @@ func (p *planner) task(ctx context.Context, n *node, planned []module.Planned) [
 			p.results.put(n.task.Name, outcomes) // nothing will change here, so later tasks can rely on it
 		}
 	}
+	p.told.follow(path, tp.Hosts)
 	planned = p.report(ctx, n, tp, start)
 	for i := range tp.Hosts {
 		tp.Hosts[i].Changes = n.shown(tp.Hosts[i].Changes)

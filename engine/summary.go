@@ -113,7 +113,10 @@ func failedPlan(tp TaskPlan, host string) *HostPlan {
 		}
 		switch {
 		case len(mine) > 0:
-			h.Error, h.Refused = mine.Error(), mine
+			h.Refused = mine
+			if h.Follows == "" {
+				h.Error = mine.Error()
+			}
 			return &h
 		case h.Host == host && !named:
 			return &h

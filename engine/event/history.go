@@ -33,6 +33,7 @@ type History struct {
 	Hosts    []string
 	Tasks    int
 	Step     string // where the run was last
+	Began    bool   // a task was begun, beyond planning it
 	Changes  int    // changes made without an error
 	Unknown  []Unfinished
 	Pending  []Pending
@@ -82,7 +83,10 @@ func (f *Folding) Add(e Event) {
 		h.Runbook, h.Hosts, h.Tasks = b.Runbook, b.Hosts, b.Tasks
 		h.Ended, h.Status = false, ""
 		clear(f.open) // what the attempt before left unknown was told when this one began
+	case StepStarted:
+		h.Began = h.Began || !b.Planning
 	case ChangeStarted:
+		h.Began = true
 		f.open[changeKey{e.Step, e.Host, b.Change.ID}] = Unfinished{Step: e.Step, Since: e.Time, Change: b.Change}
 	case ChangeDone:
 		delete(f.open, changeKey{e.Step, e.Host, b.ID})

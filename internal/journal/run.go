@@ -206,7 +206,7 @@ func (r *Run) Close() error {
 	err := errors.Join(r.file.Sync(), r.file.Close(), r.hosts.close())
 	if h := r.story.History(); h.Ended {
 		r.meta.Ended = &Ended{
-			At: h.Last, Status: h.Status, Changes: h.Changes, Hosts: len(h.Hosts), Duration: h.Duration,
+			At: h.Last, Status: h.Status, Changes: h.Changes, Began: h.Began, Hosts: len(h.Hosts), Duration: h.Duration,
 			Pending: h.Pending, Undone: h.Undone,
 		}
 		err = errors.Join(err, r.store.writeMeta(r.meta))

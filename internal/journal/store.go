@@ -57,9 +57,11 @@ type Meta struct {
 
 // Ended is how a run ended, so that a list of runs need not read journals.
 type Ended struct {
-	At       time.Time       `json:"at"`
-	Status   event.Status    `json:"status"`
-	Changes  int             `json:"changes"`
+	At      time.Time    `json:"at"`
+	Status  event.Status `json:"status"`
+	Changes int          `json:"changes"`
+	// Began says that a task was begun: a run that was refused or given up before has done nothing.
+	Began    bool            `json:"began,omitempty"`
 	Hosts    int             `json:"hosts"`
 	Duration time.Duration   `json:"duration_ns"`
 	Pending  []event.Pending `json:"pending,omitempty"`

@@ -91,7 +91,7 @@ func (v *planView) task(t engine.TaskPlan) {
 		heading(v.paint(caution, "?"), v.paint(caution, deferredText(t.Deferred)))
 		return
 	case len(changes) == 0 && hasErrors(t):
-		heading(v.paint(bad, v.pick("✗", "x")), v.paint(bad, "cannot be planned"))
+		heading(v.paint(bad, v.pick("✗", "x")), v.paint(bad, whyNotPlanned(t)))
 	case len(changes) == 0 && len(deferredHosts(t)) == 0:
 		heading(v.paint(good, v.pick("✓", "=")), v.paint(dim, "nothing to do"))
 		return
@@ -128,6 +128,21 @@ func taskChanges(t engine.TaskPlan) []module.Change {
 
 func hasErrors(t engine.TaskPlan) bool {
 	return slices.ContainsFunc(t.Hosts, func(h engine.HostPlan) bool { return h.Error != "" })
+}
+
+// whyNotPlanned names the earlier task if the problem is all that task's, which is told below.
+func whyNotPlanned(t engine.TaskPlan) string {
+	text := ""
+	for _, h := range t.Hosts {
+		switch {
+		case h.Error == "":
+		case h.Follows == "" || text != "" && text != h.Error:
+			return "cannot be planned"
+		default:
+			text = h.Error
+		}
+	}
+	return Clean(text)
 }
 
 func deferredHosts(t engine.TaskPlan) []engine.HostPlan {
@@ -227,6 +242,7 @@ func (v *planView) problems() {
 	for _, t := range v.plan.Tasks {
 		for _, h := range t.Hosts {
 			switch {
+			case h.Follows != "": // told with the task that it follows
 			case len(h.Refused) > 0:
 				for _, r := range h.Refused {
 					add(Problem{cmp.Or(r.Host, h.Host), r.Error()})
