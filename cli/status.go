@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"time"
 
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/internal/pve"
+	"github.com/pxrun/pxrun/internal/pve/health"
 	"github.com/pxrun/pxrun/internal/report"
+	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/pxrun/pxrun/inventory"
 	"github.com/pxrun/pxrun/runbooks"
 	"github.com/spf13/cobra"
@@ -19,23 +23,36 @@ type statusOptions struct {
 	site    siteOptions
 	network networkOptions
 	cluster string
+
+	watch, prometheus bool
+	every             time.Duration
 }
 
 func newStatusCommand(a *app) *cobra.Command {
 	var o statusOptions
 	cmd := &cobra.Command{
 		Use: "status [PATH...]", Short: "Show the health of a cluster", GroupID: groupLook,
-		Long: long(`Reads every node of a cluster once and shows membership, votes, links, the version of the configuration and services, and
-what should be mended, with the command to look and the remedy. It changes nothing. With --json it writes one object with the whole
-report. The exit status is 1 when something does not work or stops to at the next failure.`, exitOK, exitFailed, exitUnreachable, exitInterrupted),
+		Long: long(`Reads every node of a cluster once, in one round trip each, and shows membership, votes and how many failures they bear, links,
+services, high availability, Ceph, storages and guests; what runs have left behind; and what should be mended, with the command to look and
+the remedy. It changes nothing. With --json it writes one object with the whole report, with --prometheus metrics in the text format, with --watch
+it goes on looking until it is interrupted. The exit status is 1 when something does not work or stops to at the next failure.`, exitOK, exitFailed, exitUnreachable, exitInterrupted),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.site.paths = args
+			if o.watch && (o.prometheus || a.global.json) {
+				return invalid("--watch is for people: leave --json and --prometheus out")
+			}
+			if o.prometheus && a.global.json {
+				return invalid("--json and --prometheus exclude each other")
+			}
 			return runStatus(cmd.Context(), a, o)
 		},
 	}
 	f := cmd.Flags()
 	o.site.flags(f)
 	o.network.flags(f)
+	f.BoolVarP(&o.watch, "watch", "w", false, "look again and again until interrupted")
+	f.DurationVar(&o.every, "every", 5*time.Second, "the pause between two looks of --watch, at least 1s")
+	f.BoolVar(&o.prometheus, "prometheus", false, "write metrics in the Prometheus text format")
 	f.StringVar(&o.cluster, "cluster", "", "the cluster to look at, if the site has more than one")
 	return cmd
 }
@@ -61,19 +78,40 @@ func runStatus(ctx context.Context, a *app, o statusOptions) (err error) {
 			err = closed
 		}
 	}()
-	states := pve.ReadCluster(ctx, cluster.Nodes, pve.Options{}, net.conn)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	s := &statusReader{a: a, conn: net.conn, nodes: cluster.Nodes, wanted: pve.WantedCluster(cluster, doc.Site)}
+	if o.watch {
+		return a.watchStatus(ctx, s, o)
 	}
-	r := pve.Status(states, pve.WantedCluster(cluster, doc.Site))
-	left, err := a.leftOn(cluster.Nodes)
+	r, left, err := s.read(ctx)
 	if err != nil {
 		return err
 	}
-	if err := a.showStatus(r, left); err != nil {
+	if o.prometheus {
+		err = a.showMetrics(r)
+	} else {
+		err = a.showStatus(r, left)
+	}
+	if err != nil {
 		return err
 	}
-	return exitWith(statusCode(states, r))
+	return exitWith(statusCode(r))
+}
+
+// statusReader reads the state of a cluster, again and again over the same connections.
+type statusReader struct {
+	a      *app
+	conn   func(ctx context.Context, host string) (transport.Conn, error)
+	nodes  []string
+	wanted pve.Wanted
+}
+
+func (s *statusReader) read(ctx context.Context) (health.Report, []event.Pending, error) {
+	snapshot := health.Read(ctx, s.nodes, s.conn)
+	if ctx.Err() != nil {
+		return health.Report{}, nil, context.Cause(ctx)
+	}
+	left, err := s.a.leftOn(s.nodes)
+	return health.Judge(snapshot, s.wanted), left, err
 }
 
 // leftOn are the temporary changes that runs of this controller have left on hosts.
@@ -86,16 +124,27 @@ func (a *app) leftOn(hosts []string) ([]event.Pending, error) {
 	return slices.DeleteFunc(pending, func(p event.Pending) bool { return !slices.Contains(hosts, p.Undo.Host) }), err
 }
 
-func (a *app) showStatus(r pve.Report, left []event.Pending) error {
+func (a *app) showStatus(r health.Report, left []event.Pending) error {
 	out := a.secrets.Writer(a.Out)
 	if a.global.json {
 		err := report.WriteObject(out, struct {
 			Type string `json:"type"`
-			pve.Report
+			health.Report
 			Left []event.Pending `json:"left,omitempty"`
 		}{"status", r, left})
 		return errors.Join(err, out.Close())
 	}
+	err := a.writeStatus(out, r, left)
+	return errors.Join(err, out.Close())
+}
+
+// showMetrics writes the report for Prometheus.
+func (a *app) showMetrics(r health.Report) error {
+	out := a.secrets.Writer(a.Out)
+	return errors.Join(report.Metrics(out, r), out.Close())
+}
+
+func (a *app) writeStatus(out io.Writer, r health.Report, left []event.Pending) error {
 	err := report.Status(out, r, a.look())
 	for i, p := range left {
 		if i == 0 {
@@ -103,11 +152,11 @@ func (a *app) showStatus(r pve.Report, left []event.Pending) error {
 		}
 		_, _ = fmt.Fprintf(out, "  %s  %s (run %s)\n", p.Undo.Host, p.Undo.Summary, p.Run)
 	}
-	return errors.Join(err, out.Close())
+	return err
 }
 
-func statusCode(states []pve.NodeState, r pve.Report) int {
-	answered := slices.ContainsFunc(states, func(s pve.NodeState) bool { return s.Err == nil })
+func statusCode(r health.Report) int {
+	answered := slices.ContainsFunc(r.Nodes, func(n pve.NodeReport) bool { return n.Error == "" })
 	critical := slices.ContainsFunc(r.Findings, func(f pve.Finding) bool { return f.Severity == pve.Critical })
 	switch {
 	case !answered:

@@ -3,24 +3,26 @@ package report
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"charm.land/lipgloss/v2"
 	"github.com/pxrun/pxrun/internal/pve"
+	"github.com/pxrun/pxrun/internal/pve/health"
 )
 
 // Status shows how a cluster is: one line that says it all, a table of the nodes, and what should be done.
-func Status(w io.Writer, r pve.Report, l Look) error {
+func Status(w io.Writer, r health.Report, l Look) error {
 	lines := l.statusHead(r)
 	lines = append(lines, "")
 	lines = append(lines, l.nodes(r)...)
+	lines = append(lines, l.quorum(r.Quorum)...)
 	lines = append(lines, l.findings(r.Findings)...)
 	return writeLines(w, lines)
 }
 
-func (l Look) statusHead(r pve.Report) []string {
+func (l Look) statusHead(r health.Report) []string {
 	name := l.paint(strong, "Cluster "+r.Cluster)
 	if !r.Formed {
 		return []string{name + ": " + l.paint(caution, "does not exist yet")}
@@ -51,20 +53,98 @@ func (l Look) statusHead(r pve.Report) []string {
 		}
 		lines = append(lines, fmt.Sprintf("QDevice: %s, %s", r.Votes.Device, casting))
 	}
+	return append(lines, l.subsystems(r)...)
+}
+
+// subsystems has a line for each of HA, Ceph and the guests, if there is any.
+func (l Look) subsystems(r health.Report) []string {
+	var lines []string
+	if h := r.HA; h != nil && h.Resources > 0 {
+		line := fmt.Sprintf("HA: %s, master %s", Count(h.Resources, "guest"), h.Master)
+		for _, state := range slices.Sorted(maps.Keys(h.States)) {
+			line += fmt.Sprintf(", %d %s", h.States[state], state)
+		}
+		lines = append(lines, line)
+	}
+	if c := r.Ceph; c != nil {
+		role := map[string]role{"HEALTH_OK": good, "HEALTH_WARN": caution}[c.Health]
+		if c.Health != "HEALTH_OK" && c.Health != "HEALTH_WARN" {
+			role = bad
+		}
+		line := "Ceph: " + l.paint(role, c.Health)
+		if c.Mons > 0 {
+			line += fmt.Sprintf(", %d of %s in quorum, %d of %s up", c.InQuorum, Count(c.Mons, "monitor"), c.Up, Count(c.OSDs, "OSD"))
+		}
+		if c.Bytes > 0 {
+			line += fmt.Sprintf(", %d %% used", 100*c.Used/c.Bytes)
+		}
+		lines = append(lines, line)
+	}
+	if g := r.Guests; g.Total > 0 {
+		lines = append(lines, fmt.Sprintf("Guests: %d, %d running", g.Total, g.Running))
+	}
 	return lines
 }
 
-// nodes is the table of the nodes. Columns that would be empty for all are left out.
-func (l Look) nodes(r pve.Report) []string {
+// quorum is the table of the votes. It is worth a look only where it says more than the head.
+func (l Look) quorum(t health.QuorumTable) []string {
+	if len(t.Rows) < 2 {
+		return nil
+	}
 	table := grid{Look: l}
-	table.head("node", "id", "votes", "state", "PVE", "config", "links", "services", "guests")
+	table.head("quorum", "votes", "needed", "nodes that may fail")
+	for _, row := range t.Rows {
+		may := cell{fmt.Sprint(row.Bearable), good}
+		switch {
+		case row.Bearable < 0:
+			may = cell{"no quorum", bad}
+		case row.Bearable == 0:
+			may = cell{"none", caution}
+		}
+		table.row(cell{row.What, plain}, cell{fmt.Sprintf("%d of %d", row.Total, row.Expected), plain}, number(row.Needed), may)
+	}
+	return append([]string{""}, table.lines()...)
+}
+
+// nodes is the table of the nodes. Columns that would be empty for all are left out.
+func (l Look) nodes(r health.Report) []string {
+	loads := map[string]health.Load{}
+	for _, load := range r.Loads {
+		loads[load.Node] = load
+	}
+	table := grid{Look: l}
+	table.head("node", "id", "votes", "state", "PVE", "config", "links", "services", "load", "memory", "guests")
 	for _, n := range r.Nodes {
+		load := loads[n.Name]
 		table.row(
 			cell{n.Name, strong}, number(n.ID), number(n.Votes), l.phase(n), cell{n.PVE, plain}, number(n.Version),
-			l.nodeLinks(n), services(n), number(n.Guests),
+			l.nodeLinks(n), services(n), cpuLoad(load), memory(load), number(n.Guests),
 		)
 	}
 	return table.lines()
+}
+
+func cpuLoad(n health.Load) cell {
+	switch {
+	case n.CPUs == 0:
+		return cell{}
+	case n.Load > float64(n.CPUs):
+		return cell{fmt.Sprintf("%.1f/%d", n.Load, n.CPUs), caution}
+	default:
+		return cell{fmt.Sprintf("%.1f/%d", n.Load, n.CPUs), plain}
+	}
+}
+
+func memory(n health.Load) cell {
+	if n.MemoryTotal == 0 {
+		return cell{}
+	}
+	const full = 95
+	percent := 100 * (n.MemoryTotal - n.MemoryFree) / n.MemoryTotal
+	if percent >= full {
+		return cell{fmt.Sprintf("%d %%", percent), caution}
+	}
+	return cell{fmt.Sprintf("%d %%", percent), plain}
 }
 
 func number(n int) cell {
@@ -170,65 +250,4 @@ func (l Look) findings(findings []pve.Finding) []string {
 		}
 	}
 	return lines
-}
-
-// cell is one field of a grid.
-type cell struct {
-	text string
-	role role
-}
-
-// grid is a table that leaves out columns without content.
-type grid struct {
-	Look
-	titles []string
-	rows   [][]cell
-}
-
-func (g *grid) head(titles ...string) { g.titles = titles }
-
-func (g *grid) row(cells ...cell) { g.rows = append(g.rows, cells) }
-
-func (g *grid) lines() []string {
-	width := make([]int, len(g.titles))
-	for i, title := range g.titles {
-		if slices.ContainsFunc(g.rows, func(r []cell) bool { return r[i].text != "" }) {
-			width[i] = lipgloss.Width(title)
-			for _, r := range g.rows {
-				width[i] = max(width[i], lipgloss.Width(r[i].text))
-			}
-		}
-	}
-	line := func(paint func(i int) string) string {
-		var b strings.Builder
-		for i, w := range width {
-			if w > 0 {
-				b.WriteString("  " + pad(paint(i), w))
-			}
-		}
-		return strings.TrimRight(b.String(), " ")
-	}
-	lines := []string{line(func(i int) string { return g.paint(dim, g.titles[i]) })}
-	for _, r := range g.rows {
-		lines = append(lines, line(func(i int) string {
-			if r[i].text == "" {
-				return g.paint(dim, g.pick("–", "-"))
-			}
-			return g.paint(r[i].role, r[i].text)
-		}))
-	}
-	return lines
-}
-
-// Table shows rows under titles; columns without content are left out.
-func Table(w io.Writer, titles []string, rows [][]string, l Look) error {
-	g := grid{Look: l, titles: titles}
-	for _, row := range rows {
-		cells := make([]cell, len(titles))
-		for i, text := range row {
-			cells[i] = cell{Clean(text), plain}
-		}
-		g.row(cells...)
-	}
-	return writeLines(w, g.lines())
 }

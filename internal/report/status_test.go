@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/internal/pve"
+	"github.com/pxrun/pxrun/internal/pve/health"
 	"github.com/pxrun/pxrun/internal/report"
 	"github.com/stretchr/testify/require"
 )
@@ -37,7 +38,7 @@ func TestStatusView(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			require.NoError(t, report.Status(&out, r, report.Look{Unicode: true, Width: 80}))
+			require.NoError(t, report.Status(&out, health.Report{Report: r}, report.Look{Unicode: true, Width: 80}))
 			golden(t, name, out.String())
 		})
 	}
