@@ -11,6 +11,7 @@ import (
 	"github.com/pxrun/pxrun/lab/cluster"
 	"github.com/pxrun/pxrun/lab/machine"
 	"github.com/pxrun/pxrun/lab/sshd"
+	"github.com/pxrun/pxrun/lab/storage"
 	"github.com/pxrun/pxrun/lab/vfs"
 )
 
@@ -168,6 +169,13 @@ func (h *host) software(release cluster.Release) error {
 		if _, err := l.guests.Install(node); err != nil {
 			return err
 		}
+		l.storage.Attach(node, storage.NodeOptions{
+			Pools: h.spec.Pools, Groups: h.spec.Groups,
+			Fault: func(f func(context.Context, vfs.Op, string) error) { h.fileFault(f) },
+		})
+	}
+	if err := l.storage.Serve(l.ctx, h.machine, h.spec.Exports); err != nil {
+		return err
 	}
 	h.machine.Offer(packages...)
 	wanted := map[string]bool{}

@@ -23,6 +23,7 @@ import (
 	"github.com/pxrun/pxrun/lab/cluster"
 	"github.com/pxrun/pxrun/lab/guest"
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/storage"
 )
 
 // Lab is a simulated site. It is safe for concurrent use. Close it.
@@ -34,6 +35,8 @@ type Lab struct {
 	hosts []*host
 
 	guests *guest.World
+
+	storage *storage.World
 
 	clientKey    string // private, PEM
 	clientPublic string // a line of authorized_keys
@@ -64,7 +67,11 @@ func New(spec Spec) (*Lab, error) {
 	l.world = cluster.NewWorld(cluster.Options{
 		Clock: l.clock, Now: time.Now, Path: l.net.Path, Knet: l.net.knet, Find: l.net.Find, Interrupt: l.interrupt,
 	})
+	l.storage = storage.New(l.ctx, l.world)
 	l.guests = guest.New(l.world, guest.Options{RAMSpeed: int64(spec.RAMSpeed) << 20, DiskSpeed: int64(spec.DiskSpeed) << 20})
+	l.guests.OnMoved(l.storage.GuestMoved)
+	l.guests.StorageUsable(l.storage.Usable)
+	l.guests.AddResources(l.storage.Resources)
 	if err := l.makeKey(); err != nil {
 		return nil, err
 	}
@@ -162,6 +169,9 @@ func (l *Lab) Node(name string) (view cluster.View, ok bool) {
 	}
 	return n.View(), true
 }
+
+// Storage is what the lab's hosts export, for tests that put something there.
+func (l *Lab) Storage() *storage.World { return l.storage }
 
 // Nodes returns the views of all Proxmox nodes in the order of the spec.
 func (l *Lab) Nodes() []cluster.View {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pxrun/pxrun/lab/cluster"
 	"github.com/pxrun/pxrun/lab/guest"
+	"github.com/pxrun/pxrun/lab/storage"
 )
 
 // Spec says what a lab consists of.
@@ -58,6 +59,12 @@ type HostSpec struct {
 	// Guests are the virtual machines and containers that the node holds from the beginning. A node with guests cannot join a
 	// cluster: give them to the one that creates it, or add them later.
 	Guests []guest.Spec `json:"guests,omitempty"`
+	// Exports is what the host offers to nodes as storage.
+	Exports []storage.Export `json:"exports,omitempty"`
+	// Pools are ZFS pools and data sets of a node ("tank", "rpool/data"), Groups LVM volume groups and thin pools in them
+	// ("data", "data/thin"). Every node has the group pve with its thin pool data.
+	Pools  []string `json:"pools,omitempty"`
+	Groups []string `json:"groups,omitempty"`
 }
 
 // UserSpec is an account besides root.
@@ -118,6 +125,11 @@ func (s Spec) Validate() error {
 		}
 		if h.PVE != "" {
 			if _, err := cluster.ReleaseOf(h.PVE); err != nil {
+				problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
+			}
+		}
+		for _, e := range h.Exports {
+			if err := e.Validate(); err != nil {
 				problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
 			}
 		}

@@ -22,7 +22,9 @@ func (p *Proc) mountOf(path string) (at, kind string) {
 
 // mountInfo is implemented by mounted file systems that know what they are, such as those of a storage in the network.
 // All others are known by where they lie.
-type mountInfo interface{ MountInfo() (source, kind, options string) }
+type mountInfo interface {
+	MountInfo() (source, kind, options string)
+}
 
 func (m *Machine) mountKind(at string) string {
 	if f, ok := m.FS.Mounted(at).(mountInfo); ok {
