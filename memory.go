@@ -9,8 +9,8 @@ import (
 // How much garbage may lie about. Below heapFloor the collector has nothing to do: a small run would pay for collections
 // of a heap that is small anyway. Above it collects earlier than usual, so that a controller of many hosts stays small.
 const (
-	heapFloor = 12 << 20
-	gcPercent = 50
+	heapFloor = 10 << 20
+	gcPercent = 35
 )
 
 // runtimeMinimum is the heap below which Go does not collect at 100 percent; it goes with the percentage.

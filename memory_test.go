@@ -13,9 +13,9 @@ func TestPercentKeepsSmallHeapsUncollectedAndBigOnesSmall(t *testing.T) {
 		want        int
 	}{
 		{0, 0, gcPercent},
-		{2 * mib, 0, 500},
-		{2 * mib, 2 * mib, 250},
-		{10 * mib, mib, gcPercent},
+		{2 * mib, 0, 400},
+		{2 * mib, 2 * mib, 200},
+		{9 * mib, mib, gcPercent},
 		{100 * mib, 10 * mib, gcPercent},
 	} {
 		require.Equal(t, c.want, percentFor(c.live, c.roots), "%d %d", c.live, c.roots)

@@ -169,7 +169,7 @@ func (s *session) perform(ctx context.Context, run *journal.Run, o applyOptions)
 		s.engine.Abandon(ctx, "the plan was not approved")
 		return err
 	}
-	if err := run.SavePlan(func(w io.Writer) error { return plan.Save(w, s.app.secrets.Redact) }); err != nil {
+	if err := run.SavePlan(func(w io.Writer) error { return plan.Save(w, s.app.redaction()) }); err != nil {
 		s.engine.Abandon(ctx, "the plan could not be recorded")
 		return err
 	}

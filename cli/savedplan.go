@@ -37,7 +37,7 @@ const savedPlanType = "pxrun plan"
 // is sensitive: those must be given again.
 func (s *session) savePlan(plan *engine.Plan, file string) error {
 	var text bytes.Buffer
-	if err := plan.Save(&text, s.app.secrets.Redact); err != nil {
+	if err := plan.Save(&text, s.app.redaction()); err != nil {
 		return err
 	}
 	saved := savedPlan{
@@ -141,4 +141,12 @@ func digestKey(file string) ([]byte, error) {
 		return nil, err
 	}
 	return os.ReadFile(file)
+}
+
+// redaction takes the secrets out of texts; nil while none is known, which saves looking for them.
+func (a *app) redaction() func(string) string {
+	if a.secrets.Empty() {
+		return nil
+	}
+	return a.secrets.Redact
 }

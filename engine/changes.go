@@ -64,6 +64,12 @@ func together(changes []module.Change) int {
 // atOnce makes changes of one group: those of a host one after the other, hosts beside each other. After a failure no host
 // begins another one. left are the changes that were not made, in their order.
 func (r *run) atOnce(ctx context.Context, n *node, act *target, changes []module.Change) (done, left []made, err error) {
+	if len(changes) == 1 {
+		if err := r.change(ctx, n, act, changes[0]); err != nil {
+			return nil, promises(changes), err
+		}
+		return []made{{changes[0].Host, changes[0].Summary}}, nil, nil
+	}
 	var (
 		mu      sync.Mutex
 		failed  []error

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -20,8 +19,7 @@ type saved struct {
 
 // Save writes the plan for a later apply. redact takes secrets out of texts; nil means that there are none.
 func (p *Plan) Save(w io.Writer, redact func(string) string) error {
-	var text bytes.Buffer
-	enc := json.NewEncoder(&text)
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	shown, err := p.redacted(redact)
@@ -31,8 +29,7 @@ func (p *Plan) Save(w io.Writer, redact func(string) string) error {
 	if err := enc.Encode(saved{shown, p.Digest()}); err != nil {
 		return fmt.Errorf("save the plan: %w", err)
 	}
-	_, err = w.Write(text.Bytes())
-	return err
+	return nil
 }
 
 // LoadPlan reads a saved plan.

@@ -14,7 +14,8 @@ import (
 )
 
 // shell is one remote sh that runs command after command. Commands are written to its input; their outputs come back
-// framed on two streams. One goroutine opens it, one writes, one reads each stream; all end with the channel.
+// framed on two streams. One goroutine opens it and reads its output, one reads its error output, one writes; all end with the
+// channel.
 type shell struct {
 	link *link
 
@@ -83,8 +84,8 @@ func (s *shell) serve(ready string) {
 	}
 	s.link.spawn(s.write)
 	var streams conc.WaitGroup
-	streams.Go(func() { s.read(transport.Stdout, channel) })
 	streams.Go(func() { s.read(transport.Stderr, channel.Stderr()) })
+	s.read(transport.Stdout, channel)
 	streams.Wait()
 	close(s.ended)
 	defining.Wait()

@@ -18,8 +18,11 @@ type wireConn struct {
 	heard atomic.Int64 // how many reads brought something
 }
 
+// versionBuffer is enough for a version line. What comes after it goes into x/crypto's own buffer.
+const versionBuffer = 512
+
 func newWireConn(c net.Conn) *wireConn {
-	w := &wireConn{Conn: c, r: bufio.NewReader(c)}
+	w := &wireConn{Conn: c, r: bufio.NewReaderSize(c, versionBuffer)}
 	if sc, ok := c.(*net.TCPConn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			w.raw = raw
