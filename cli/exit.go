@@ -38,6 +38,16 @@ var exitCodes = []struct {
 	{exitInterrupted, "interrupted"},
 }
 
+// exitMeaning is what a code means, for when nothing better can be said.
+func exitMeaning(code int) string {
+	for _, known := range exitCodes {
+		if known.code == code {
+			return known.text
+		}
+	}
+	return fmt.Sprintf("exit %d", code)
+}
+
 // exitHelp is the section of a help text that lists the codes of a command.
 func exitHelp(codes ...int) string {
 	var b strings.Builder

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/pxrun/pxrun/internal/diag"
+	"github.com/pxrun/pxrun/internal/report"
 	"github.com/spf13/cobra"
 )
 
@@ -119,8 +120,10 @@ func formatFile(a *app, name string, o fmtOptions) (changed bool, problems diag.
 		return false, problems, nil
 	}
 	switch {
+	case a.global.json:
+		err = report.WriteObject(a.Out, formattedObject{"formatted", name, !o.check && !o.diff, o.difference(name, before, after)})
 	case o.diff:
-		_, err = io.WriteString(a.Out, udiff.Unified(name, name, string(before), string(after)))
+		_, err = io.WriteString(a.Out, o.difference(name, before, after))
 	case !a.global.quiet:
 		_, err = fmt.Fprintln(a.Out, name)
 	}
@@ -132,6 +135,21 @@ func formatFile(a *app, name string, o fmtOptions) (changed bool, problems diag.
 		return true, nil, err
 	}
 	return true, nil, renameio.WriteFile(name, after, info.Mode().Perm())
+}
+
+// formattedObject is a file that is not in the canonical form, or was not.
+type formattedObject struct {
+	Type    string `json:"type"` // formatted
+	File    string `json:"file"`
+	Written bool   `json:"written"`
+	Diff    string `json:"diff,omitempty"`
+}
+
+func (o fmtOptions) difference(name string, before, after []byte) string {
+	if !o.diff {
+		return ""
+	}
+	return udiff.Unified(name, name, string(before), string(after))
 }
 
 func format(name string, src []byte) ([]byte, diag.List) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/event"
@@ -23,9 +25,11 @@ func newResumeCommand(a *app) *cobra.Command {
 	var o resumeOptions
 	cmd := &cobra.Command{
 		Use: "resume [RUN]", Short: "Go on with a run that was interrupted or failed", GroupID: groupRun,
-		Long: long(`Goes on with a run: with RUN (an id or the beginning or end of one), else with the last one that did not end well. What was to be
-done comes from the journal, how things are from the hosts: what is done already is not planned again. Works after an interrupt, a
-failure, a crash and kill -9. The plan is shown and asked about as with apply.
+		Long: long(`Goes on with a run: with RUN (an id or the beginning or end of one), else with the last one that did not end well. One that was
+given up before its first task counts only by its id: there is nothing of it to go on with.
+
+What was to be done comes from the journal, how things are from the hosts: what is done already is not planned again. Works after an
+interrupt, a failure, a crash and kill -9. The plan is shown and asked about as with apply.
 
 Values of sensitive variables are not in the journal: give them again with --var, --var-file or the environment.`,
 			exitOK, exitFailed, exitUnreachable, exitPartly, exitRefused, exitInterrupted),
@@ -68,6 +72,9 @@ func runResume(ctx context.Context, a *app, o resumeOptions) (err error) {
 			err = errors.Join(err, run.Close())
 		}
 	}()
+	if record.Meta.Command == "release" {
+		return invalid("run %s took temporary changes back; what is left of them: pxrun release", id)
+	}
 	o.recall(record.Meta)
 	s, err := a.prepare(ctx, o.runOptions)
 	if err != nil {
@@ -110,14 +117,16 @@ func chooseRun(store *journal.Store, word string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	runs = slices.DeleteFunc(runs, func(r journal.Info) bool { return r.Command == "release" }) // release takes up where it ended
 	if r, ok := unfinished(runs); ok {
 		return r.ID, nil
 	}
-	return "", invalid("there is no run to go on with; every run has ended well.\nSee: pxrun runs")
+	return "", nothingToResume(runs)
 }
 
-// unfinished finds the run to go on with: the newest that did not end well. A run that was refused before it changed
-// anything gives way to one before it that was cut off or changed something, unless a run has ended well since.
+// unfinished finds the run to go on with: the newest that did not end well. A run that failed before it changed
+// anything gives way to one before it that was cut off or changed something, unless a run has ended well since. One
+// that was given up before its first task has left nothing to go on with.
 func unfinished(runs []journal.Info) (journal.Info, bool) {
 	var first *journal.Info
 	for i, r := range runs {
@@ -126,7 +135,7 @@ func unfinished(runs []journal.Info) (journal.Info, bool) {
 		if over && wentWell(r.Ended.Status) && first != nil {
 			break
 		}
-		if !cutOff && (!over || wentWell(r.Ended.Status)) {
+		if !cutOff && (!over || wentWell(r.Ended.Status) || givenUp(r)) {
 			continue
 		}
 		if cutOff || r.Ended.Changes > 0 {
@@ -140,6 +149,37 @@ func unfinished(runs []journal.Info) (journal.Info, bool) {
 		return journal.Info{}, false
 	}
 	return *first, true
+}
+
+// givenUp tells a run that ended before its first task: refused, not approved, or not to be planned.
+func givenUp(r journal.Info) bool {
+	return r.State == journal.Over && r.Ended != nil && !wentWell(r.Ended.Status) && !r.Ended.Began && r.Ended.Changes == 0
+}
+
+// nothingToResume names the newest runs that were passed over, since one of them may be meant.
+func nothingToResume(runs []journal.Info) error {
+	const most = 3
+	var text strings.Builder
+	n, newest := 0, ""
+	for _, r := range runs {
+		if !givenUp(r) {
+			continue
+		}
+		if n++; n == 1 {
+			newest = r.ID
+		}
+		if n <= most {
+			fmt.Fprintf(&text, "\n  %s  %s  %s  %s", r.ID, r.Created.Local().Format(time.DateTime), r.Runbook, r.Status())
+		}
+	}
+	switch {
+	case n == 0:
+		return invalid("there is no run to go on with; every run has ended well.\nSee: pxrun runs")
+	case n > most:
+		fmt.Fprintf(&text, "\n  and %d more", n-most)
+	}
+	return invalid("there is no run to go on with: these were given up before their first task, so nothing of them was done:%s\n"+
+		"Apply again, or name one: pxrun resume %s", text.String(), newest)
 }
 
 func wentWell(s event.Status) bool { return s == event.OK || s == event.Changed || s == event.Skipped }

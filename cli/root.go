@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/pxrun/pxrun/internal/report"
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/internal/transport"
@@ -49,6 +50,7 @@ func Main(args []string, s Streams) int {
 	}
 	cmd, err := root.ExecuteContextC(context.Background())
 	if err != nil {
+		a.global.json = a.global.json || wantsJSON(args)
 		a.fail(cmd, err)
 	}
 	if a.logFile != nil {
@@ -56,6 +58,19 @@ func Main(args []string, s Streams) int {
 		_ = a.logFile.Close()
 	}
 	return exitCode(err)
+}
+
+// wantsJSON looks for --json where the command line itself is wrong and was not read to its end.
+func wantsJSON(args []string) bool {
+	for _, arg := range args {
+		switch arg {
+		case "--":
+			return false
+		case "--json", "--json=true":
+			return true
+		}
+	}
+	return false
 }
 
 // The groups of the overview.
@@ -157,6 +172,12 @@ func (a *app) level() report.Level {
 
 // fail tells why a command did not succeed. Everything passes the redactor: an error may quote what a host printed.
 func (a *app) fail(cmd *cobra.Command, err error) {
+	if a.global.json {
+		if code := exitCode(err); code != exitChanges {
+			_ = report.WriteObject(a.Out, errorObject{"error", commandName(cmd), code, a.secrets.Redact(explain(err))})
+		}
+		return
+	}
 	var exit *exitError
 	if errors.As(err, &exit) && exit.cause == nil {
 		return
@@ -165,12 +186,39 @@ func (a *app) fail(cmd *cobra.Command, err error) {
 	if errors.As(err, &diagnostics) {
 		return // told by whoever read the files
 	}
-	text := a.secrets.Redact(transport.Explain(err))
-	if a.global.json {
-		_ = report.WriteObject(a.Out, map[string]any{"type": "error", "command": cmd.Name(), "exit": exitCode(err), "error": text})
-		return
+	_, _ = io.WriteString(a.Err, a.lookOn(a.ErrTerminal).Problems([]report.Problem{{Text: a.secrets.Redact(explain(err))}}))
+}
+
+// errorObject is the last line of a command that did not succeed, in the JSON form.
+type errorObject struct {
+	Type    string `json:"type"` // error
+	Command string `json:"command"`
+	Exit    int    `json:"exit"`
+	Error   string `json:"error"`
+}
+
+// commandName is the command as it is written: "modules show".
+func commandName(cmd *cobra.Command) string {
+	return strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()))
+}
+
+// explain says in one text why a command did not succeed, what was said before included.
+func explain(err error) string {
+	var diagnostics *diagnosticsError
+	if errors.As(err, &diagnostics) {
+		n := 0
+		for _, d := range diagnostics.list {
+			if d.Severity == hcl.DiagError {
+				n++
+			}
+		}
+		return report.Count(n, "problem") + " in the files"
 	}
-	_, _ = io.WriteString(a.Err, a.lookOn(a.ErrTerminal).Problems([]report.Problem{{Text: text}}))
+	var exit *exitError
+	if errors.As(err, &exit) && exit.cause == nil {
+		return exitMeaning(exit.code)
+	}
+	return transport.Explain(err)
 }
 
 // checked is one of cobra's checks of arguments with pxrun's exit code and a hint.
