@@ -2,6 +2,7 @@ package ha
 
 import (
 	"context"
+	"hash/fnv"
 	"io"
 	"sync"
 	"time"
@@ -36,8 +37,14 @@ func newDaemon(s *Stack, unit string) *daemon {
 	return d
 }
 
-// start begins the rounds.
-func (d *daemon) start() { d.after(0) }
+// start begins the rounds. Daemons of different nodes never wake at the same instant, so that it is not chance who gets a
+// lock.
+func (d *daemon) start() {
+	const spread = 2000 // milliseconds, below the shortest round
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(d.node.Name() + d.unit)) // a hash takes everything
+	d.after(time.Duration(h.Sum32()%spread) * time.Millisecond)
+}
 
 func (d *daemon) after(delay time.Duration) {
 	d.mu.Lock()
@@ -219,6 +226,7 @@ func (d *daemon) take(l *lock) bool {
 	default:
 		if held = d.view.Mkdir(path, 0o755) == nil; !held {
 			_ = d.view.Chtimes(path, time.Unix(0, 0), time.Unix(0, 0)) // asks for an expired lock to be taken away
+			held = d.view.Mkdir(path, 0o755) == nil
 		}
 	}
 	if held != (l.last > 0) {
