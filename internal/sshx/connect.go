@@ -56,13 +56,13 @@ func (d *Dialer) attempt(ctx context.Context, ep endpoint) (*link, error) {
 	d.trace(ep.name, phaseConnect, began)
 	began = time.Now()
 	wire := newWireConn(raw)
-	client, err := h.login(ctx, wire)
+	server, err := h.login(ctx, wire)
 	if err != nil {
 		_ = raw.Close()
 		return nil, err
 	}
 	d.trace(ep.name, phaseAuthenticate, began)
-	return newLink(ep, client, wire, d.cfg.Keepalive, d.cfg.KeepaliveCount), nil
+	return newLink(ep, server, wire, d.cfg.Keepalive, d.cfg.KeepaliveCount), nil
 }
 
 // handshake is one attempt from the first byte to the login.
@@ -122,7 +122,7 @@ func (h *handshake) question() ask {
 }
 
 // login makes the SSH connection on an open network connection.
-func (h *handshake) login(ctx context.Context, wire *wireConn) (*ssh.Client, error) {
+func (h *handshake) login(ctx context.Context, wire *wireConn) (*peer, error) {
 	keys, err := h.dialer.hostKeys(h.ep)
 	if err != nil {
 		return nil, h.unreachable(phaseHostKey, err, "correct the file or the inventory")
@@ -144,7 +144,7 @@ func (h *handshake) login(ctx context.Context, wire *wireConn) (*ssh.Client, err
 	if o := try.accepted(); o != nil {
 		h.dialer.keys.prefer(o.fingerprint())
 	}
-	return ssh.NewClient(conn, channels, requests), nil
+	return &peer{conn, channels, requests}, nil
 }
 
 // clientConfig prefers what is cheap: curve25519 and AES-GCM cost a fraction of the alternatives on both sides.

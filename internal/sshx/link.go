@@ -31,18 +31,57 @@ type link struct {
 	silent int64 // what had been heard when the server last let a session's end be asked for in vain; 0 if it did not
 }
 
-func newLink(ep endpoint, client *ssh.Client, wire *wireConn, every time.Duration, count int) *link {
+// newLink takes over a connection that is logged in. One goroutine looks after it: ssh.NewClient would start three.
+func newLink(ep endpoint, peer *peer, wire *wireConn, every time.Duration, count int) *link {
 	l := &link{
-		name: ep.name, client: &goph.Client{Client: client}, wire: wire, become: newBecome(ep.become),
+		name: ep.name, client: &goph.Client{Client: &ssh.Client{Conn: peer.conn}}, wire: wire, become: newBecome(ep.become),
 		timeout: ep.timeout, pool: newPool(ep.sessions), dead: make(chan struct{}),
 	}
-	l.spawn(func() {
-		defer close(l.dead)
-		err := client.Wait()
-		l.blame(err)
-	})
-	l.spawn(func() { l.keepAlive(every, count) })
+	l.spawn(func() { l.tend(peer, every, count) })
 	return l
+}
+
+// peer is the far end of a connection, and what it asks of us.
+type peer struct {
+	conn     ssh.Conn
+	channels <-chan ssh.NewChannel
+	requests <-chan *ssh.Request
+}
+
+// tend refuses what the server asks for, sees to it that the server is alive, and notes the end of the connection.
+func (l *link) tend(p *peer, every time.Duration, count int) {
+	defer close(l.dead)
+	tick := time.NewTimer(every)
+	defer tick.Stop()
+	alive := make(chan struct{}, 1)
+	channels, requests := p.channels, p.requests
+	for channels != nil || requests != nil {
+		select {
+		case c, ok := <-channels:
+			if !ok {
+				channels = nil
+				continue
+			}
+			// Beside: an answer that cannot be written must not keep us from noticing that.
+			l.spawn(func() { _ = c.Reject(ssh.UnknownChannelType, "pxrun opens no channels for servers") })
+		case r, ok := <-requests:
+			if !ok {
+				requests = nil
+				continue
+			}
+			if r.WantReply {
+				l.spawn(func() { _ = r.Reply(false, nil) })
+			}
+		case <-tick.C:
+			l.spawn(func() {
+				l.askForLife(every * time.Duration(count))
+				alive <- struct{}{}
+			})
+		case <-alive:
+			tick.Reset(every)
+		}
+	}
+	l.blame(p.conn.Wait())
 }
 
 // spawn starts a goroutine that close waits for. After close it refuses.
@@ -63,31 +102,21 @@ func (l *link) blame(err error) {
 	}
 }
 
-// keepAlive asks the server for a sign of life, and cuts the connection when it gives none.
-func (l *link) keepAlive(every time.Duration, count int) {
-	tick := time.NewTimer(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-l.dead:
-			return
-		case <-tick.C:
-		}
-		answered := make(chan struct{})
-		l.spawn(func() {
-			defer close(answered)
-			_, _, _ = l.client.SendRequest("keepalive@openssh.com", true, nil)
-		})
-		silence := time.NewTimer(every * time.Duration(count))
-		select {
-		case <-answered:
-		case <-l.dead:
-		case <-silence.C:
-			l.blame(fmt.Errorf("no sign of life for %s", every*time.Duration(count)))
-			_ = l.wire.Close()
-		}
-		silence.Stop()
-		tick.Reset(every)
+// askForLife asks the server for a sign of life, and cuts the connection when it gives none.
+func (l *link) askForLife(within time.Duration) {
+	answered := make(chan struct{})
+	l.spawn(func() {
+		defer close(answered)
+		_, _, _ = l.client.SendRequest("keepalive@openssh.com", true, nil)
+	})
+	silence := time.NewTimer(within)
+	defer silence.Stop()
+	select {
+	case <-answered:
+	case <-l.dead:
+	case <-silence.C:
+		l.blame(fmt.Errorf("no sign of life for %s", within))
+		_ = l.wire.Close()
 	}
 }
 

@@ -58,14 +58,11 @@ func (s *shell) serve(ready string) {
 		return
 	}
 	closed := make(chan struct{})
-	s.link.spawn(func() {
-		defer close(closed)
-		ssh.DiscardRequests(requests)
-	})
 	s.mu.Lock()
 	s.channel = channel
 	abandoned := s.abandoned
 	s.mu.Unlock()
+	s.link.spawn(func() { s.write(requests, closed) })
 	if abandoned {
 		_ = channel.Close()
 	}
@@ -82,7 +79,6 @@ func (s *shell) serve(ready string) {
 	if err != nil {
 		_ = channel.Close()
 	}
-	s.link.spawn(s.write)
 	var streams conc.WaitGroup
 	streams.Go(func() { s.read(transport.Stderr, channel.Stderr()) })
 	s.read(transport.Stdout, channel)
@@ -99,12 +95,21 @@ func (s *shell) serve(ready string) {
 	}
 }
 
-// write passes commands on until the end of the shell. A write that fails shows as that end.
-func (s *shell) write() {
+// write passes commands on until the end of the shell; a write that fails shows as that end. It also refuses what the
+// server asks for, and closes closed when that can be nothing any more.
+func (s *shell) write(requests <-chan *ssh.Request, closed chan<- struct{}) {
 	for {
 		select {
 		case text := <-s.text:
 			_, _ = io.WriteString(s.channel, text)
+		case r, ok := <-requests:
+			switch {
+			case !ok:
+				requests = nil
+				close(closed)
+			case r.WantReply:
+				_ = r.Reply(false, nil)
+			}
 		case <-s.dead:
 			return
 		}
