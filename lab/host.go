@@ -8,7 +8,9 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/pxrun/pxrun/lab/bmc"
 	"github.com/pxrun/pxrun/lab/cluster"
+	"github.com/pxrun/pxrun/lab/disk"
 	"github.com/pxrun/pxrun/lab/machine"
 	"github.com/pxrun/pxrun/lab/sshd"
 	"github.com/pxrun/pxrun/lab/storage"
@@ -20,6 +22,8 @@ type host struct {
 	lab     *Lab
 	spec    HostSpec
 	machine *machine.Machine
+	disks   *disk.Disks // of a Proxmox node
+	bmc     *bmc.Controller // nil without one
 	server  *sshd.Server
 	// codename is Debian's, "" being the newest.
 	codename string
@@ -156,7 +160,10 @@ func (h *host) authorize(home string, uid, gid int) error {
 // software puts Proxmox on the machine where the spec says so, and the packages of QDevices.
 func (h *host) software(release cluster.Release) error {
 	l := h.lab
-	packages := []machine.Package{l.world.ArbiterPackage(h.machine)}
+	packages := []machine.Package{l.world.ArbiterPackage(h.machine), l.bmcs.Package()}
+	if h.spec.BMC != nil {
+		h.bmc = l.bmcs.Add(h.machine, *h.spec.BMC)
+	}
 	if h.spec.PVE != "" {
 		node, err := l.world.Install(l.ctx, cluster.NodeOptions{
 			Machine: h.machine, Release: release, Address: netip.MustParseAddr(h.spec.Address), Domain: "example.com",
@@ -166,7 +173,16 @@ func (h *host) software(release cluster.Release) error {
 			return err
 		}
 		packages = append(packages, node.DevicePackage())
+		if h.disks, err = disk.New(h.machine, h.spec.Disks); err != nil {
+			return err
+		}
+		if err := l.ceph.Attach(node, h.disks); err != nil {
+			return err
+		}
 		if _, err := l.guests.Install(node); err != nil {
+			return err
+		}
+		if _, err := l.ha.Install(node); err != nil {
 			return err
 		}
 		l.storage.Attach(node, storage.NodeOptions{

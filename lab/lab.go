@@ -19,9 +19,12 @@ import (
 	"github.com/sourcegraph/conc"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/pxrun/pxrun/lab/bmc"
+	"github.com/pxrun/pxrun/lab/ceph"
 	"github.com/pxrun/pxrun/lab/clock"
 	"github.com/pxrun/pxrun/lab/cluster"
 	"github.com/pxrun/pxrun/lab/guest"
+	"github.com/pxrun/pxrun/lab/ha"
 	"github.com/pxrun/pxrun/lab/machine"
 	"github.com/pxrun/pxrun/lab/storage"
 )
@@ -35,8 +38,12 @@ type Lab struct {
 	hosts []*host
 
 	guests *guest.World
+	ha     *ha.Site
+
+	ceph *ceph.Model
 
 	storage *storage.World
+	bmcs    *bmc.Network
 
 	clientKey    string // private, PEM
 	clientPublic string // a line of authorized_keys
@@ -67,8 +74,12 @@ func New(spec Spec) (*Lab, error) {
 	l.world = cluster.NewWorld(cluster.Options{
 		Clock: l.clock, Now: time.Now, Path: l.net.Path, Knet: l.net.knet, Find: l.net.Find, Interrupt: l.interrupt,
 	})
+	l.bmcs = bmc.NewNetwork(l.clock)
 	l.storage = storage.New(l.ctx, l.world)
+	l.ceph = ceph.New(l.world)
+	l.storage.SetCeph(l.ceph)
 	l.guests = guest.New(l.world, guest.Options{RAMSpeed: int64(spec.RAMSpeed) << 20, DiskSpeed: int64(spec.DiskSpeed) << 20})
+	l.ha = ha.New(l.world, l.guests)
 	l.guests.OnMoved(l.storage.GuestMoved)
 	l.guests.StorageUsable(l.storage.Usable)
 	l.guests.AddResources(l.storage.Resources)

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pxrun/pxrun/lab/bmc"
 	"github.com/pxrun/pxrun/lab/cluster"
+	"github.com/pxrun/pxrun/lab/disk"
 	"github.com/pxrun/pxrun/lab/guest"
 	"github.com/pxrun/pxrun/lab/storage"
 )
@@ -59,6 +61,10 @@ type HostSpec struct {
 	// Guests are the virtual machines and containers that the node holds from the beginning. A node with guests cannot join a
 	// cluster: give them to the one that creates it, or add them later.
 	Guests []guest.Spec `json:"guests,omitempty"`
+	// Disks are those of a node besides the one with the system.
+	Disks []disk.Spec `json:"disks,omitempty"`
+	// BMC is the host's management controller, if it has one.
+	BMC *bmc.Spec `json:"bmc,omitempty"`
 	// Exports is what the host offers to nodes as storage.
 	Exports []storage.Export `json:"exports,omitempty"`
 	// Pools are ZFS pools and data sets of a node ("tank", "rpool/data"), Groups LVM volume groups and thin pools in them
@@ -130,6 +136,11 @@ func (s Spec) Validate() error {
 		}
 		for _, e := range h.Exports {
 			if err := e.Validate(); err != nil {
+				problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
+			}
+		}
+		for _, one := range h.Disks {
+			if err := one.Validate(); err != nil {
 				problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
 			}
 		}

@@ -28,6 +28,13 @@ func (w *World) Path(from, to netip.Addr) machine.Path { return w.path(from, to)
 // Find returns the machine of an address or name, or nil.
 func (w *World) Find(addressOrName string) *machine.Machine { return w.find(addressOrName) }
 
+// OnNetworkChange adds a function that hears when reachability between addresses has changed. It is called with no lock held.
+func (w *World) OnNetworkChange(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watchers = append(w.watchers, f)
+}
+
 // Phase lets faults cut into a long program and model time pass: see Options.Interrupt.
 func (n *Node) Phase(ctx context.Context, name string, d time.Duration) error {
 	return n.phase(ctx, name, d)

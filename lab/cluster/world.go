@@ -75,6 +75,7 @@ type World struct {
 	dbSeq    uint64
 	shelves  map[string]*database // databases at rest, by the mark in config.db
 	devices  map[string]deviceVote
+	watchers []func()
 }
 
 // deviceVote remembers who had an arbiter's vote last, per cluster.
@@ -146,9 +147,13 @@ func (w *World) ordered() []*Node {
 // NetworkChanged tells the model that reachability between addresses has changed: corosync will notice in its time.
 func (w *World) NetworkChanged() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.settle(false)
 	w.lookForArbiters()
+	watchers := w.watchers
+	w.mu.Unlock()
+	for _, f := range watchers {
+		f()
+	}
 }
 
 // View is a snapshot of one node for tests and status displays.

@@ -31,7 +31,8 @@ type Route struct {
 	Options  map[string]Option
 	Required []string
 	// Do answers. A nil body prints nothing. It may print a worker's log on the process's stdout first and return the
-	// task's id as the body (reference §1.6). An error is a refusal; a *ParamError one of parameters.
+	// task's id as the body (reference §1.6). An error is a refusal; a *ParamError one of parameters. One with a method
+	// ExitCode() int says its exit status; others are 255.
 	Do func(ctx context.Context, r Request) (body any, err error)
 }
 
@@ -129,7 +130,14 @@ func (a *API) Shell(ctx context.Context, p *machine.Proc) int {
 		return ExitKilled
 	}
 	if err != nil {
-		return Die(p, ExitDie, "%s", strings.TrimRight(err.Error(), "\n"))
+		code := ExitDie
+		if exact, ok := errors.AsType[interface {
+			error
+			ExitCode() int
+		}](err); ok {
+			code = exact.ExitCode()
+		}
+		return Die(p, code, "%s", strings.TrimRight(err.Error(), "\n"))
 	}
 	if body == nil || o.Is("quiet") {
 		return 0

@@ -75,6 +75,11 @@ func (m *Mem) Device(path string, mode fs.FileMode, open func(flag int) (File, e
 	return m.place(path, &memNode{mode: mode.Perm() | fs.ModeDevice | fs.ModeCharDevice, device: open})
 }
 
+// BlockDevice puts a block device whose files are made by open.
+func (m *Mem) BlockDevice(path string, mode fs.FileMode, open func(flag int) (File, error)) error {
+	return m.place(path, &memNode{mode: mode.Perm() | fs.ModeDevice, device: open})
+}
+
 // Seed puts a file whose content is shared with the caller and never changed in place, making folders as needed.
 func (m *Mem) Seed(path string, mode fs.FileMode, content []byte) error {
 	return m.place(path, &memNode{mode: mode.Perm(), data: content[:len(content):len(content)], shared: true})

@@ -1,0 +1,3 @@
+package ceph
+
+func (n *Node) addPaths() {}
