@@ -1,0 +1,64 @@
+package storage
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Kind is a type of storage: which options it cannot be without, which cannot be changed, and what it holds (reference §9).
+type Kind struct {
+	// Required options must be given at creation. Fixed ones, the required among them but for a few, never change after it.
+	Required, Fixed []string
+	// Content is what it can hold, Normal what it holds when nothing is said.
+	Content, Normal []string
+	// Shared is always so: every node sees the same.
+	Shared bool
+	// Server is the option that names what it is reached at; "" for one of the node's own.
+	Server string
+}
+
+var files = []string{"backup", "images", "import", "iso", "none", "rootdir", "snippets", "vztmpl"}
+
+// kinds is the table of types that pxrun knows.
+var kinds = map[string]Kind{
+	"dir":     {Required: []string{"path"}, Fixed: []string{"path", "snapshot-as-volume-chain"}, Content: files, Normal: []string{"images", "rootdir"}},
+	"nfs":     {Required: []string{"server", "export"}, Fixed: []string{"server", "export", "path", "snapshot-as-volume-chain"}, Content: files, Normal: []string{"images"}, Shared: true, Server: "server"},
+	"cifs":    {Required: []string{"server", "share"}, Fixed: []string{"server", "share", "path", "snapshot-as-volume-chain"}, Content: files, Normal: []string{"images"}, Shared: true, Server: "server"},
+	"iscsi":   {Required: []string{"portal", "target"}, Fixed: []string{"portal", "target"}, Content: []string{"images", "none"}, Normal: []string{"images"}, Shared: true, Server: "portal"},
+	"lvm":     {Required: []string{"vgname"}, Fixed: []string{"vgname", "base", "snapshot-as-volume-chain"}, Content: []string{"images", "rootdir"}, Normal: []string{"images"}},
+	"lvmthin": {Required: []string{"vgname", "thinpool"}, Fixed: []string{"vgname", "thinpool"}, Content: []string{"images", "rootdir"}, Normal: []string{"images", "rootdir"}},
+	"zfspool": {Required: []string{"pool"}, Fixed: []string{"pool"}, Content: []string{"images", "rootdir"}, Normal: []string{"images", "rootdir"}},
+	"rbd":     {Content: []string{"images", "rootdir"}, Normal: []string{"images"}, Shared: true},
+	"cephfs":  {Fixed: []string{"path"}, Content: []string{"backup", "import", "iso", "none", "snippets", "vztmpl"}, Normal: []string{"backup"}, Shared: true},
+	"pbs":     {Required: []string{"server", "datastore"}, Fixed: []string{"server", "datastore"}, Content: []string{"backup", "none"}, Normal: []string{"backup"}, Shared: true, Server: "server"},
+}
+
+// KindOf returns a type by its name.
+func KindOf(name string) (Kind, bool) {
+	k, ok := kinds[name]
+	return k, ok
+}
+
+// KindNames lists the types.
+func KindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// Holds reports whether the type can hold a kind of content.
+func (k Kind) Holds(content string) bool { return slices.Contains(k.Content, content) }
+
+// Secret files, by type and option: where Proxmox keeps what never stands in storage.cfg, and what is put around it.
+type secretFile struct{ path, before, after string }
+
+var secretFiles = map[string]secretFile{
+	"cifs password":      {"/etc/pve/priv/storage/%s.pw", "password=", "\n"},
+	"pbs password":       {"/etc/pve/priv/storage/%s.pw", "", "\n"},
+	"pbs encryption-key": {"/etc/pve/priv/storage/%s.enc", "", "\n"},
+	"rbd keyring":        {"/etc/pve/priv/ceph/%s.keyring", "", ""},
+	"cephfs keyring":     {"/etc/pve/priv/ceph/%s.secret", "", ""},
+}
+
+// SecretFile says where a secret of a storage is kept and what that file holds. ok is false if the type has no such secret.
+func SecretFile(kind, option, id, secret string) (path, content string, ok bool) {
+	f, ok := secretFiles[kind+" "+option]
+	return strings.Replace(f.path, "%s", id, 1), f.before + secret + f.after, ok
+}
