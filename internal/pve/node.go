@@ -2,6 +2,8 @@ package pve
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -49,10 +51,11 @@ type NodeState struct {
 	LocalConf *CorosyncConf // /etc/corosync/corosync.conf
 	// ConfsEqual says that both files are there and the same, byte by byte.
 	ConfsEqual  bool
-	Authkey     bool // /etc/corosync/authkey is there
-	ConfigDB    bool // /var/lib/pve-cluster/config.db is there
-	DeviceStore bool // certificates of a QDevice are there
-	IDRSA       bool // /root/.ssh/id_rsa.pub is there
+	ConfSum     string // SHA-256 of /etc/pve/corosync.conf
+	Authkey     bool   // /etc/corosync/authkey is there
+	ConfigDB    bool   // /var/lib/pve-cluster/config.db is there
+	DeviceStore bool   // certificates of a QDevice are there
+	IDRSA       bool   // /root/.ssh/id_rsa.pub is there
 	Certs       []string
 	QDeviceNote []byte        // content of the note of a QDevice that was taken off for a while
 	Quorum      *QuorumStatus // nil while corosync does not answer
@@ -275,6 +278,10 @@ func (p parser) corosync() {
 	shared, hasShared := p.conf("conf")
 	local, hasLocal := p.conf("localconf")
 	p.Conf, p.LocalConf = shared, local
+	if hasShared {
+		sum := sha256.Sum256(p.frames["conf"].Text)
+		p.ConfSum = hex.EncodeToString(sum[:])
+	}
 	p.ConfsEqual = hasShared && hasLocal && strings.TrimSpace(string(p.frames["conf"].Text)) == strings.TrimSpace(string(p.frames["localconf"].Text))
 	text, _ := p.text("here")
 	for line := range strings.Lines(string(text)) {

@@ -107,6 +107,10 @@ func (n *Node) reloadCorosync(confText string) error {
 	}
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
+	if problems := conf.Verify(); n.coro.running && len(problems) > 0 {
+		n.log("corosync", "  [CFG   ] Cannot configure new interface definitions: "+problems[0])
+		return &invalidConfError{problems: problems}
+	}
 	if !n.coro.running || conf.Version() == n.coro.conf.Version() && conf.String() == n.coro.conf.String() {
 		return nil
 	}

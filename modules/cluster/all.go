@@ -17,5 +17,6 @@ func All() []module.Module {
 		healthModule(),
 		qdevice(),
 		nodeRemove(),
+		corosyncLink(),
 	}
 }
