@@ -15,6 +15,7 @@ import (
 
 	"github.com/pxrun/pxrun/inventory"
 	"github.com/pxrun/pxrun/lab"
+	"github.com/pxrun/pxrun/lab/disk"
 	"github.com/pxrun/pxrun/runbooks"
 )
 
@@ -34,6 +35,7 @@ func labSpec(site *inventory.Site, release string, speed float64, seed uint64) l
 			for _, l := range h.Node.Links {
 				one.Links = append(one.Links, l.Address.String())
 			}
+			one.Disks = labDisks(h.Node.OSDs)
 		} else {
 			one.Packages = []string{"corosync-qnetd"}
 		}
@@ -51,6 +53,32 @@ func labSpec(site *inventory.Site, release string, speed float64, seed uint64) l
 		spec.Hosts = append(spec.Hosts, one)
 	}
 	return spec
+}
+
+// labDisks are free disks for the OSDs of a node and for their databases, each once.
+func labDisks(osds []inventory.OSD) []disk.Spec {
+	var out []disk.Spec
+	seen := map[string]bool{}
+	for _, o := range osds {
+		for _, path := range []string{o.Device, o.DBDevice, o.WALDevice} {
+			if path == "" || seen[path] {
+				continue
+			}
+			seen[path] = true
+			one := disk.Spec{Rotational: o.Class == "hdd" && path == o.Device}
+			name := strings.TrimPrefix(path, "/dev/")
+			switch id, byID := strings.CutPrefix(name, "disk/by-id/"); {
+			case byID:
+				one.ID = id
+			case strings.HasPrefix(name, "disk/"):
+				one.Links = []string{strings.TrimPrefix(name, "disk/")}
+			default:
+				one.Device = name
+			}
+			out = append(out, one)
+		}
+	}
+	return out
 }
 
 // labAddress is the host's address in the lab. A host that the inventory knows by a DNS name gets one of the range for
