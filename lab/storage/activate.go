@@ -207,6 +207,9 @@ func (n *Node) status(v *vfs.View, s pvetool.Section) (usage, error) {
 		return n.backupServerStatus(v, s)
 	case "lvm", "lvmthin":
 		total, free, _ := n.groupSpace(s.Values["vgname"])
+		if s.Type == "lvmthin" {
+			free = total / 10 * 9 // a thin pool takes nearly all of its group and has given little of it away
+		}
 		if s.Type == "lvmthin" && slices.Contains(n.groups, s.Values["vgname"]) && !slices.Contains(n.groups, s.Values["vgname"]+"/"+s.Values["thinpool"]) {
 			return usage{}, fmt.Errorf("no such logical volume %s/%s", s.Values["vgname"], s.Values["thinpool"])
 		}

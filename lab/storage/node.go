@@ -91,6 +91,7 @@ func (w *World) Attach(node *cluster.Node, o NodeOptions) *Node {
 			n.unmountAll()
 		}
 	})
+	n.stat() // a node that has run for a while has told of its storages
 	n.every(statRound, "pvestatd.service", n.stat)
 	n.every(minute, "pvescheduler.service", n.schedule)
 	return n
@@ -207,7 +208,7 @@ func (n *Node) dataset(name string) bool {
 // groupSpace is the size of a volume group.
 func (n *Node) groupSpace(name string) (total, free int64, ok bool) {
 	if slices.Contains(n.groups, name) {
-		return 400 << 30, 40 << 30, true
+		return 400 << 30, 300 << 30, true
 	}
 	if n.space != nil {
 		return n.space(name)
