@@ -57,6 +57,7 @@ func allFaults() map[string]faultKind {
 	add("version", "the node runs another version of Proxmox VE", "like 8.4.1", true, otherVersion)
 	add("power-off", "the node loses its power", "", true, powerOff)
 	add("reboot", "the node restarts in order", "", true, reboot)
+	add("bmc-dead", "the node's management controller does not answer", "", true, killController)
 	add("corosync-down", "corosync dies on the node", "", true, corosyncDown)
 	add("cfs-lock", "somebody holds a lock of the cluster file system and renews it", "the lock; file-corosync_conf without", true, holdLock)
 	add("pmxcfs-hang", "reads and writes in /etc/pve never end", "", true, hangPmxcfs)
@@ -72,6 +73,10 @@ func allFaults() map[string]faultKind {
 	add("key-changed", "the node has other host keys than before", "", true, changeKeys)
 	add("banner", "the shell prints something before every command", "the text", true, shellBanner)
 	add("sudo-refused", "sudo lets nobody do anything", "", true, refuseSudo)
+	add("ha-ignore", "the HA master loses the commands that it takes from the queue", "a word that they contain; all without", false, ignoreCommands)
+	add("ha-dead", "a daemon of the node's HA stack dies", "lrm or crm; lrm without", true, killHA)
+	add("ha-hang", "a daemon of the node's HA stack does nothing more", "lrm or crm; lrm without", true, hangHA)
+	add("watchdog-dead", "watchdog-mux dies: a node with active HA services resets itself", "", true, killWatchdog)
 	fail := func(name, summary, value string, strike func(context.Context, *Lab, *host, Fault) (func() error, error)) {
 		table[name] = faultKind{FaultKind: FaultKind{Name: name, Summary: summary, Value: value}, inProgram: true, strike: strike}
 	}

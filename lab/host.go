@@ -22,7 +22,7 @@ type host struct {
 	lab     *Lab
 	spec    HostSpec
 	machine *machine.Machine
-	disks   *disk.Disks // of a Proxmox node
+	disks   *disk.Disks     // of a Proxmox node
 	bmc     *bmc.Controller // nil without one
 	server  *sshd.Server
 	// codename is Debian's, "" being the newest.

@@ -21,6 +21,13 @@ func (m *Machine) Up() bool {
 	return m.power == running || m.power == stopping
 }
 
+// Powered reports whether the machine has power, whether or not its operating system runs.
+func (m *Machine) Powered() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.power != off
+}
+
 // Accepting reports whether the machine's sshd takes new connections.
 func (m *Machine) Accepting() bool {
 	m.mu.Lock()
