@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/lab/cluster"
+	"github.com/pxrun/pxrun/lab/ha"
 )
 
 // Fault is something that goes wrong. Kind says what, Target where, Value how much; the trigger fields say when. With
@@ -101,7 +102,7 @@ var (
 // Phases lists the values of Fault.Phase, in the order in which programs reach them. copied and fetched are on the SSH
 // path of a join only, connect and login on the API path.
 func Phases() []string {
-	return slices.Concat(createPhases, joinPhases, []string{"delnode:killed"}, cluster.DevicePhases(), migratePhases, storagePhases)
+	return slices.Concat(createPhases, joinPhases, []string{"delnode:killed"}, cluster.DevicePhases(), migratePhases, storagePhases, ha.Phases())
 }
 
 // AddFault plans a fault, or makes it happen at once when it has no trigger, and returns its id.

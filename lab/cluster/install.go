@@ -61,7 +61,7 @@ func (n *Node) register() {
 	for path, program := range map[string]machine.Program{
 		"/usr/bin/pvecm": n.pvecm, "/usr/bin/pvesh": n.pvesh, "/usr/bin/pveversion": n.pveversion, "/usr/bin/pmxcfs": n.pmxcfsProgram,
 		"/usr/sbin/corosync-quorumtool": n.quorumtool, "/usr/sbin/corosync-cfgtool": n.cfgtool,
-		"/usr/sbin/corosync-cmapctl": n.cmapctl, "/usr/sbin/corosync-keygen": n.keygen, "/usr/sbin/ha-manager": n.haManager,
+		"/usr/sbin/corosync-cmapctl": n.cmapctl, "/usr/sbin/corosync-keygen": n.keygen,
 	} {
 		n.m.Register(path, program)
 	}

@@ -2,6 +2,7 @@ package ha
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -240,7 +241,7 @@ func (c *crm) takeCommands() ([]string, error) {
 		if err != nil {
 			return err
 		}
-		commands = strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+		commands = slices.DeleteFunc(strings.Split(strings.TrimSuffix(string(text), "\n"), "\n"), c.stack.site.lost)
 		return replace(c.view, commandsFile, nil)
 	})
 	return commands, err

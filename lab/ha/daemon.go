@@ -63,7 +63,11 @@ func (d *daemon) tick() {
 	d.timer = nil
 	d.mu.Unlock()
 	next := time.Duration(-1)
-	if d.alive() {
+	switch {
+	case !d.alive():
+	case d.stack.hangs(d.unit):
+		next = time.Second // to see whether it still hangs
+	default:
 		next = d.work()
 	}
 	if next < 0 || d.ctx.Err() != nil {

@@ -43,12 +43,27 @@ type Stack struct {
 	mu  sync.Mutex
 	crm *crm // nil while the daemon does not run
 	lrm *lrm
+	// hung daemons do no rounds.
+	hung map[string]bool
+}
+
+// Hang makes a daemon ("pve-ha-lrm") do nothing more, or lets it go on.
+func (s *Stack) Hang(unit string, on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hung[unit] = on
+}
+
+func (s *Stack) hangs(unit string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hung[unit]
 }
 
 // Install puts the HA stack on a node: units, files, programs and paths of pvesh. Daemons whose units are active begin to
 // work at once.
 func (s *Site) Install(node *cluster.Node) (*Stack, error) {
-	stack := &Stack{site: s, node: node, machine: node.Machine(), clock: s.world.Clock()}
+	stack := &Stack{site: s, node: node, machine: node.Machine(), clock: s.world.Clock(), hung: map[string]bool{}}
 	stack.watchdog = &watchdog{stack: stack, clients: map[string]*watchdogClient{}}
 	s.mu.Lock()
 	if s.stacks[node.Name()] != nil {
