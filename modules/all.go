@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/modules/ceph"
 	"github.com/pxrun/pxrun/modules/cluster"
 	"github.com/pxrun/pxrun/modules/ha"
 	"github.com/pxrun/pxrun/modules/system"
@@ -12,5 +13,5 @@ import (
 
 // All returns every built-in module.
 func All() []module.Module {
-	return slices.Concat(cluster.All(), ha.All(), system.All())
+	return slices.Concat(ceph.All(), cluster.All(), ha.All(), system.All())
 }

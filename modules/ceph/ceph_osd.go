@@ -1,0 +1,295 @@
+package ceph
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve/ceph"
+	"github.com/pxrun/pxrun/internal/schema"
+	"github.com/pxrun/pxrun/inventory"
+)
+
+//go:embed ceph_osd.md
+var osdDoc string
+
+const byID = "/dev/disk/by-id/"
+
+// diskBlock is a disk of a task, where the inventory does not name it.
+type diskBlock struct {
+	Node      inventory.Refs `hcl:"node" doc:"The node that the disk is in." example:"cluster.lab.pve1"`
+	Device    string         `hcl:"device" doc:"The disk, by its path in /dev/disk/by-id." example:"\"/dev/disk/by-id/ata-A1\""`
+	DBDevice  string         `hcl:"db_device,optional" doc:"A faster disk for the OSD's database, by its path in /dev/disk/by-id. Several OSDs may share it."`
+	DBSize    float64        `hcl:"db_size,optional" min:"1" doc:"Size of the database in GiB (default: a tenth of the disk)."`
+	WALDevice string         `hcl:"wal_device,optional" doc:"A disk for the write-ahead log, by its path in /dev/disk/by-id."`
+	WALSize   float64        `hcl:"wal_size,optional" min:"0.5" doc:"Size of the log in GiB (default: a hundredth of the disk)."`
+	Class     string         `hcl:"class,optional" doc:"The device class for CRUSH, such as ssd, nvme or hdd (default: what Ceph takes the disk for)."`
+	Encrypted bool           `hcl:"encrypted,optional" doc:"Whether the OSD is encrypted with a key that the monitors keep."`
+	Wipe      bool           `hcl:"wipe,optional" doc:"Whether this very disk may be wiped when something lies on it. A disk with an OSD of this cluster is never wiped."`
+}
+
+type osdArgs struct {
+	Disks   []diskBlock   `hcl:"disk,block" doc:"A disk that shall be an OSD (default: those that the inventory names for the task's hosts)."`
+	Ensure  string        `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether OSDs shall be there, or those of ids taken away."`
+	IDs     []int         `hcl:"ids,optional" doc:"With ensure = \"absent\": the ids of the OSDs that shall go. Their data moves to the others first." example:"[3]"`
+	Cleanup bool          `hcl:"cleanup,optional" doc:"With ensure = \"absent\": whether the disk is wiped, so that it can be used again."`
+	UpWait  time.Duration `hcl:"up_timeout,optional" default:"5m" min:"30s" doc:"How long a new OSD may take until it is up."`
+	Drain   time.Duration `hcl:"drain_timeout,optional" default:"12h" min:"1m" doc:"With ensure = \"absent\": how long the data may take to move away from an OSD."`
+}
+
+// Validate checks what can be checked without a node.
+func (a *osdArgs) Validate() error {
+	switch {
+	case a.Ensure == "absent" && len(a.IDs) == 0:
+		return schema.At("ids", errors.New(`name the OSDs that shall go: ids = [3]`))
+	case a.Ensure == "absent" && len(a.Disks) > 0:
+		return schema.At("disk", errors.New("OSDs are taken away by their ids, not by their disks"))
+	case a.Ensure != "absent" && (len(a.IDs) > 0 || a.Cleanup):
+		return schema.At("ids", errors.New(`ids and cleanup are for ensure = "absent"`))
+	case slices.ContainsFunc(a.IDs, func(id int) bool { return id < 0 }):
+		return schema.At("ids", errors.New("an OSD's id is 0 or more"))
+	}
+	return checkDisks(a.Disks)
+}
+
+func checkDisks(disks []diskBlock) error {
+	seen := map[string]bool{}
+	var errs []error
+	for i, d := range disks {
+		at := fmt.Sprintf("disk[%d]", i)
+		if len(d.Node) != 1 {
+			errs = append(errs, schema.At(at+".node", errors.New("a disk is in one node")))
+			continue
+		}
+		for name, path := range map[string]string{"device": d.Device, "db_device": d.DBDevice, "wal_device": d.WALDevice} {
+			if err := checkByID(path); path != "" && err != nil {
+				errs = append(errs, schema.At(at+"."+name, err))
+			}
+		}
+		if seen[d.Node[0]+d.Device] {
+			errs = append(errs, schema.At(at+".device", fmt.Errorf("%s is named twice for %s", d.Device, d.Node[0])))
+		}
+		seen[d.Node[0]+d.Device] = true
+		if d.Device == d.DBDevice || d.Device == d.WALDevice {
+			errs = append(errs, schema.At(at+".device", errors.New("an OSD's database or log on its own disk is the default: leave it out")))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkByID accepts only names that stay with the disk: /dev/sdb may be another one after the next start.
+func checkByID(path string) error {
+	if name, ok := strings.CutPrefix(path, byID); !ok || name == "" || strings.ContainsAny(name, "/ \t\n") {
+		return fmt.Errorf("%q is not a path in %s, which stays with the disk when others come and go", path, byID)
+	}
+	return nil
+}
+
+func cephOSD() module.Module {
+	return module.Define(module.Spec{
+		Name: "ceph_osd", Summary: "Make OSDs of disks, or take them away", Doc: osdDoc, Scope: module.PerCluster,
+	}, module.Funcs[osdArgs, cephOut]{
+		Probes: func(t module.Target, _ osdArgs) []module.Probe { return probes(t) },
+		Plan: func(ctx context.Context, t module.Target, args osdArgs) ([]module.Change, error) {
+			w, err := look(ctx, t)
+			if err != nil {
+				return nil, err
+			}
+			if args.Ensure == "absent" {
+				return w.done(t, w.withoutOSDs(args))
+			}
+			return w.done(t, w.osds(disksOf(t, args.Disks), args.UpWait, nil))
+		},
+		Read: func(ctx context.Context, t module.Target, _ osdArgs) (cephOut, error) { return outputs(ctx, t) },
+	})
+}
+
+// disk is one that shall be an OSD.
+type disk struct {
+	host string
+	diskBlock
+}
+
+// disksOf are the disks of the task, or else those that the inventory names, of the hosts in this run.
+func disksOf(t module.Target, blocks []diskBlock) []disk {
+	var out []disk
+	hosts := hostsOf(t)
+	for _, b := range blocks {
+		if host := b.Node[0]; slices.Contains(hosts, host) || !slices.Contains(t.Cluster().Nodes, host) {
+			out = append(out, disk{host: host, diskBlock: b})
+		}
+	}
+	if len(blocks) > 0 {
+		slices.SortStableFunc(out, func(a, b disk) int {
+			return slices.Index(t.Cluster().Nodes, a.host) - slices.Index(t.Cluster().Nodes, b.host)
+		})
+		return out
+	}
+	for _, host := range hosts {
+		h, _ := t.Site().Host(host)
+		if h.Node == nil {
+			continue
+		}
+		for _, o := range h.Node.OSDs {
+			out = append(out, disk{host: host, diskBlock: diskBlock{Device: o.Device, DBDevice: o.DBDevice, WALDevice: o.WALDevice, Class: o.Class, Wipe: o.Wipe}})
+		}
+	}
+	return out
+}
+
+// osds plans an OSD on each disk that is not one yet. Those of a node are made one after the other, nodes beside each other.
+func (w *world) osds(disks []disk, upWait time.Duration, n *networks) []module.Change {
+	const gate = "make OSDs"
+	if len(disks) == 0 {
+		w.warn("", "no disks are named: neither in the inventory (osds = [...]) nor in the task")
+		return nil
+	}
+	if !w.answers(gate) {
+		return nil
+	}
+	w.strays()
+	var creates, mends []module.Change
+	for _, d := range disks {
+		gate := fmt.Sprintf("make an OSD of %s", d.Device)
+		if !w.need(d.host, gate) {
+			continue
+		}
+		if err := checkByID(d.Device); err != nil {
+			w.refuse(d.host, gate, err.Error(), "a path in "+byID, "ls -l "+byID, w.suggest(d.host, d.Device))
+			continue
+		}
+		fsid := ""
+		if w.Conf.Inited() {
+			fsid = w.Conf.FSID
+		}
+		m := ceph.MatchDisk(w.local[d.host], w.Map, fsid, d.Device)
+		switch {
+		case m.Found == ceph.HasOSD:
+			mends = append(mends, w.mend(d, m.OSD)...)
+		case m.Found == ceph.Free, m.Found == ceph.Carries && d.Wipe && len(m.Disk.Busy()) == 0, m.Found == ceph.Cut && d.Wipe && len(m.Disk.Busy()) == 0:
+			if c, ok := w.create(d, m, gate, upWait, n); ok {
+				creates = append(creates, c)
+			}
+		default:
+			w.refuseDisk(d, m, gate)
+		}
+	}
+	return append(w.plan(creates), mends...)
+}
+
+// suggest names a disk the lasting way.
+func (w *world) suggest(host, device string) string {
+	n := w.local[host]
+	for i := range n.Disks {
+		if names := n.Names(&n.Disks[i]); n.Disks[i].Path == device && len(names) > 0 {
+			return fmt.Sprintf("at this moment it is %s", names[0])
+		}
+	}
+	return ""
+}
+
+// refuseDisk says why a disk is left alone.
+func (w *world) refuseDisk(d disk, m ceph.Match, gate string) {
+	want, override := "a disk with nothing on it, or with an OSD of this cluster", ""
+	switch m.Found {
+	case ceph.Carries:
+		if busy := m.Disk.Busy(); len(busy) > 0 {
+			override = "take it out of use first: " + strings.Join(busy, "; ")
+		} else {
+			override = "if nothing on it is needed: wipe = true on this very disk"
+		}
+	case ceph.Missing:
+		want = "the disk that the runbook names"
+		override = "if the disk was replaced: take the old OSD away (ceph_osd with ensure = \"absent\"), and write the new disk's name"
+	case ceph.Swapped:
+		want = "the disk that the cluster knows"
+		override = "find out which disk this is; a disk that replaces another one needs a new OSD"
+	case ceph.Cut:
+		want = "an OSD that is whole, or a disk with nothing on it"
+		override = fmt.Sprintf("systemctl start ceph-osd@%d; if it does not come up: wipe = true on this disk, and ceph osd purge %d --yes-i-really-mean-it", m.OSD, m.OSD)
+	case ceph.Unmatched, ceph.Free, ceph.HasOSD:
+	}
+	saw := m.Saw
+	if m.Disk != nil {
+		saw = fmt.Sprintf("%s (%s): %s", m.Disk.Path, m.Disk.Describe(), saw)
+	}
+	w.refuse(d.host, gate, saw, want, m.Look, override)
+}
+
+// strays tells of OSDs that are allocated and belong to no host: what creations that failed leave behind.
+func (w *world) strays() {
+	if w.Map == nil {
+		return
+	}
+	for _, o := range w.Map.OSDs {
+		if o.Host == "" && !o.Up {
+			w.warn("", "osd.%d is allocated and belongs to no host: a creation was cut off (look: ceph osd tree; if it is not needed: ceph_osd with ensure = \"absent\" and ids = [%d])", o.ID, o.ID)
+		}
+	}
+}
+
+// mend plans what an OSD on its disk lacks: that it runs, and its device class.
+func (w *world) mend(d disk, id int) []module.Change {
+	var changes []module.Change
+	o, _ := w.Map.OSD(id)
+	daemon, here := w.local[d.host].Daemon("osd", fmt.Sprint(id))
+	switch {
+	case !o.Up && here && !daemon.Unit.Running():
+		changes = append(changes, w.startOSD(d.host, id))
+	case !o.Up:
+		w.warn(d.host, "osd.%d is down (look: systemctl status ceph-osd@%d; journalctl -u ceph-osd@%d -n 50)", id, id, id)
+	case !o.In:
+		w.warn(d.host, "osd.%d is out: it gets no data. It is left so; ceph osd in %d takes it back", id, id)
+	}
+	if d.Class != "" && o.Class != d.Class {
+		changes = append(changes, w.classChange(d.host, o, d.Class))
+	}
+	return changes
+}
+
+func (w *world) startOSD(host string, id int) module.Change {
+	c := w.startChange(host, "osd", fmt.Sprint(id))
+	start := c.Apply
+	c.Apply = func(ctx context.Context, t module.Target) error {
+		if err := start(ctx, t); err != nil {
+			return err
+		}
+		return await(ctx, t, fmt.Sprintf("osd.%d is up", id), host, daemonTimeout, func(c *ceph.Cluster) string {
+			if o, _ := c.Map.OSD(id); !o.Up {
+				return fmt.Sprintf("osd.%d is down (look: journalctl -u ceph-osd@%d -n 50)", id, id)
+			}
+			return ""
+		})
+	}
+	return c
+}
+
+// classChange moves an OSD to another device class. Data moves where rules ask for classes.
+func (w *world) classChange(host string, o ceph.OSD, class string) module.Change {
+	actor, id := w.actor(), fmt.Sprintf("osd.%d", o.ID)
+	return module.Change{
+		ID: fmt.Sprintf("%s/ceph-class/%d", host, o.ID), Host: host, Action: module.Update, Risk: module.RiskDisruptive,
+		Summary: fmt.Sprintf("give %s the device class %s", id, class), Before: map[string]any{"class": o.Class}, After: map[string]any{"class": class},
+		Apply: func(ctx context.Context, t module.Target) error {
+			if o.Class != "" {
+				if err := tell(ctx, t, actor, "osd", "crush", "rm-device-class", id); err != nil {
+					return err
+				}
+			}
+			if err := tell(ctx, t, actor, "osd", "crush", "set-device-class", class, id); err != nil {
+				return err
+			}
+			return await(ctx, t, id+" has its class", actor, quickTimeout, func(c *ceph.Cluster) string {
+				if now, _ := c.Map.OSD(o.ID); now.Class != class {
+					return "its class is " + now.Class
+				}
+				return ""
+			})
+		},
+	}
+}
