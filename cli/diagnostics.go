@@ -7,6 +7,7 @@ import (
 
 	"github.com/pxrun/pxrun/internal/diag"
 	"github.com/pxrun/pxrun/internal/report"
+	"github.com/pxrun/pxrun/runbooks"
 )
 
 // tell shows problems found in files: with excerpts on standard error, or as JSON on standard output. It returns an
@@ -39,11 +40,11 @@ func (a *app) tell(problems diag.List) error {
 	return nil
 }
 
-// source reads a file for the excerpt of a problem.
+// source reads a file for the excerpt of a problem, in the form that its place counts in.
 func (a *app) source(file string) []byte {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil
 	}
-	return text
+	return runbooks.Normalize(text)
 }

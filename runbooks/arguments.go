@@ -65,7 +65,7 @@ func (a *arguments) decode(s engine.Scope) (any, *engine.Unknown, diag.List) {
 func (a *arguments) decodeInto(v cty.Value, into any) diag.List {
 	var diags diag.List
 	for _, e := range a.module.Args().DecodeIn(a.dir, v, into) {
-		diags = append(diags, diag.Error(e.Summary, e.Detail, a.module.Args().RangeOf(a.body, e.Path))...)
+		diags = append(diags, diag.Error(e.Summary, a.detail(e), a.module.Args().RangeOf(a.body, e.Path))...)
 	}
 	if len(diags) > 0 {
 		return diags
@@ -84,7 +84,7 @@ func (a *arguments) preview(s engine.Scope) diag.List {
 			continue
 		}
 		if r := a.module.Args().RangeOf(a.body, e.Path); !overlaps(diags, r) {
-			diags = append(diags, diag.Error(e.Summary, e.Detail, r)...)
+			diags = append(diags, diag.Error(e.Summary, a.detail(e), r)...)
 		}
 	}
 	return append(diags, a.checkHosts(args)...)

@@ -86,6 +86,23 @@ func (a *arguments) follows(e *schema.Error, diags diag.List) bool {
 	return false
 }
 
+// detail adds to a secret in the wrong place which arguments take one.
+func (a *arguments) detail(e *schema.Error) string {
+	if e.Summary != "Secret in a plain argument" {
+		return e.Detail
+	}
+	var takers []string
+	for _, f := range a.module.Args().Fields() {
+		if f.Secret {
+			takers = append(takers, f.Name)
+		}
+	}
+	if len(takers) == 0 {
+		return fmt.Sprintf("%s The module %q has none.", e.Detail, a.module.Spec().Name)
+	}
+	return fmt.Sprintf("%s The module %q takes one in %s.", e.Detail, a.module.Spec().Name, enumerate(takers))
+}
+
 // checkHosts reports hosts that an argument names and the inventory does not have.
 func (a *arguments) checkHosts(args any) diag.List {
 	var diags diag.List

@@ -34,6 +34,7 @@ type declarations struct {
 	ssh                                                                          []*hcl.Block
 	settings                                                                     []*hcl.Block // pxrun { }
 	machines                                                                     []*hcl.Block // clusters and hosts in the files' order
+	blocks                                                                       int          // all of them
 }
 
 // named are blocks of one type by their label.
@@ -72,6 +73,7 @@ func declare(bodies []hcl.Body) (*declarations, diag.List) {
 	for _, body := range bodies {
 		content, more := body.Content(topLevel)
 		diags = append(diags, bodyPlace{body: body, schema: topLevel}.explain(more)...)
+		d.blocks += len(content.Blocks)
 		for _, b := range content.Blocks {
 			diags = append(diags, d.add(b)...)
 		}

@@ -107,8 +107,22 @@ func (l *loader) report(diags diag.List) { l.diags = append(l.diags, clean(diags
 func clean(diags diag.List) diag.List {
 	for _, d := range diags {
 		d.Expression, d.EvalContext = nil, nil
+		if d.Summary == "Invalid template interpolation value" {
+			d.Summary, d.Detail = "Not a text", d.Detail+interpolationHint(d.Detail)
+		}
 	}
 	return diags
+}
+
+// interpolationHint says how a text is made of what is none.
+func interpolationHint(detail string) string {
+	switch {
+	case strings.HasSuffix(detail, "have object."):
+		return " Take one of its attributes, such as its name."
+	case strings.HasSuffix(detail, "have tuple."), strings.Contains(detail, "have list of"):
+		return ` Make one text of its elements: join(", ", …).`
+	}
+	return ""
 }
 
 // load goes from names to values to steps. Each stage goes on with what the one before could make sense of, so that
@@ -117,6 +131,9 @@ func (l *loader) load() {
 	var diags diag.List
 	l.decls, diags = declare(l.src.bodies())
 	l.report(diags)
+	if l.decls.blocks == 0 && !l.src.diags.HasErrors() && !diags.HasErrors() {
+		l.report(diag.Warning("Empty site", "The files declare nothing at all.", diag.Range{}))
+	}
 	l.skeleton, diags = newSkeleton(l.decls)
 	l.report(diags)
 

@@ -169,3 +169,16 @@ func TestEndlessProblemsAreCutShort(t *testing.T) {
 	require.Equal(t, "There are 400 more problems, which are not shown.", diags[100].Detail)
 	require.True(t, diags.HasErrors())
 }
+
+func TestATextThatIsNotUTF8IsToldOnce(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "latin1.hcl"), []byte("locals { name = \"M\xfcller\" }\n"), 0o600))
+	_, diags := runbooks.Load(t.Context(), []string{dir}, runbooks.Options{})
+	require.Len(t, diags, 1)
+	require.Contains(t, diags[0].Detail, "UTF-8")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "latin1.hcl"), nil, 0o600))
+	_, diags = runbooks.Load(t.Context(), []string{dir}, runbooks.Options{})
+	require.Len(t, diags, 1)
+	require.Equal(t, "Empty site", diags[0].Summary)
+	require.False(t, diags.HasErrors())
+}

@@ -149,9 +149,7 @@ func readLimited(name, path string) ([]byte, diag.List) {
 // parse checks that a text can be parsed without harm and does so. The file is nil when it could not be; with syntax
 // errors it is what could be understood.
 func parse(src []byte, name string) (*hcl.File, diag.List) {
-	src = bytes.TrimPrefix(src, []byte("\xef\xbb\xbf"))
-	// A heredoc would carry the carriage returns of a file written on Windows into scripts on the nodes.
-	src = bytes.ReplaceAll(src, []byte("\r\n"), []byte("\n"))
+	src = Normalize(src)
 	if diags := notText(src, name); diags != nil {
 		return nil, diags
 	}
@@ -159,7 +157,14 @@ func parse(src []byte, name string) (*hcl.File, diag.List) {
 		return &hcl.File{Bytes: src, Body: hcl.EmptyBody()}, diags
 	}
 	file, diags := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
-	return file, diags
+	return file, explainSyntax(diags, src)
+}
+
+// Normalize is a file as it is parsed, which is what the places of problems count in: without a byte order mark, and
+// with plain line ends. A heredoc would carry the carriage returns of a file written on Windows into scripts on nodes.
+func Normalize(src []byte) []byte {
+	src = bytes.TrimPrefix(src, []byte("\xef\xbb\xbf"))
+	return bytes.ReplaceAll(src, []byte("\r\n"), []byte("\n"))
 }
 
 // notText refuses what is no UTF-8 text with a word about what it seems to be.

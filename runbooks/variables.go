@@ -53,7 +53,7 @@ func declareVariable(b *hcl.Block, functions map[string]function.Function) (*Var
 	typed := false
 	if a, ok := content.Attributes["type"]; ok {
 		t, defaults, more := typeexpr.TypeConstraintWithDefaults(a.Expr)
-		diags = append(diags, more...)
+		diags = append(diags, explainType(a.Expr, more)...)
 		if !more.HasErrors() {
 			v.typ, v.defaults, v.Type, typed = t, defaults, typeexpr.TypeString(t), true
 		}
@@ -221,4 +221,20 @@ func (v *Variable) parseText(text, from, filename string) (cty.Value, diag.List)
 		return cty.NilVal, wrong(diags[0].Detail)
 	}
 	return val, nil
+}
+
+// explainType says which types there are.
+func explainType(expr hcl.Expression, diags diag.List) diag.List {
+	for _, d := range diags {
+		if d.Summary != "Invalid type specification" {
+			continue
+		}
+		known := []string{"any", "bool", "list", "map", "number", "object", "set", "string", "tuple"}
+		hint := diag.DidYouMean(hcl.ExprAsKeyword(expr), known)
+		if hint == "" {
+			hint = " There is string, number, bool, any, list(…), set(…), map(…), object({ … }) and tuple([ … ])."
+		}
+		d.Detail += hint
+	}
+	return diags
 }

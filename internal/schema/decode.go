@@ -251,7 +251,7 @@ func (d *decoder) refuseSecret(v cty.Value, path cty.Path) bool {
 		return false
 	}
 	d.report(path, "Secret in a plain argument",
-		"%s holds a secret, and would be shown in plans or in the argument list of a process. Only arguments marked as secret in the module's page take one.",
+		"%s holds a secret, and would be shown in plans or in the argument list of a process. Only arguments that are made for secrets take one.",
 		d.subject(path))
 	return true
 }
