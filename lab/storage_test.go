@@ -236,6 +236,8 @@ func TestReplication(t *testing.T) {
 	require.NoError(t, l.ClearFault(id))
 	eventually(t, l, "it comes", func() bool { return onNode(t, l, "pve1", "pvesr run --id 100-0").code == 0 })
 
+	eventually(t, l, "pve2 is back", writable(l, "pve2"))
+
 	// The guest moves, and its job turns round.
 	require.Zero(t, onNode(t, l, "pve1", "mv /etc/pve/nodes/pve1/qemu-server/100.conf /etc/pve/nodes/pve2/qemu-server/100.conf").code)
 	l.Storage().GuestMoved(100, "pve1", "pve2")
