@@ -39,6 +39,27 @@ locals { text = file("text.txt") }
 	require.Equal(t, digest(files(src, "t"), "", "x"), digest(files(src, "t"), "", "y"), "without a key, secrets are left out")
 }
 
+func TestDigestChangesWithNestedArguments(t *testing.T) {
+	digest := func(size, nodes string) string {
+		doc, diags := loadFiles(t, map[string]string{"site.hcl": `host "web" { address = "198.51.100.21" }
+variable "nodes" { type = map(number) }
+runbook "site" {
+  hosts = [host.web]
+  task "ceph_init" "s" {
+    network = "x"
+    scores  = var.nodes
+    pool "vm" { size = ` + size + ` }
+  }
+}`}, runbooks.Options{Modules: testModules(), Vars: []runbooks.Assignment{{Name: "nodes", Value: nodes}}})
+		require.Empty(t, show(diags, doc.Files))
+		return doc.Digest([]byte("key"))
+	}
+	base := digest("3", "{ web = 1 }")
+	require.Equal(t, base, digest("3", "{ web = 1 }"))
+	require.NotEqual(t, base, digest("4", "{ web = 1 }"))
+	require.NotEqual(t, base, digest("3", "{ web = 2 }"))
+}
+
 func TestDigestDoesNotDependOnHowTheFilesAreNamed(t *testing.T) {
 	site := filepath.Join(t.TempDir(), "site")
 	require.NoError(t, os.Mkdir(site, 0o700))

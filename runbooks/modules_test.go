@@ -56,6 +56,8 @@ type storageArgs struct {
 	Network string         `hcl:"network" doc:"The network."`
 	Nodes   inventory.Refs `hcl:"nodes,optional" doc:"On which nodes."`
 	Pools   []poolArgs     `hcl:"pool,block" doc:"The pools."`
+
+	Scores map[inventory.Ref]int `hcl:"scores,optional" doc:"Scores by node." each_min:"0"`
 }
 
 func (a storageArgs) Validate() error {
