@@ -10,7 +10,7 @@ import (
 // of a heap that is small anyway. Above it collects earlier than usual, so that a controller of many hosts stays small.
 const (
 	heapFloor = 10 << 20
-	gcPercent = 35
+	gcPercent = 25
 )
 
 // runtimeMinimum is the heap below which Go does not collect at 100 percent; it goes with the percentage.

@@ -16,6 +16,9 @@ func approve(p *Plan) approved {
 	for _, t := range p.Tasks {
 		for i := range t.Hosts {
 			h := &t.Hosts[i]
+			for j := range h.Changes {
+				h.Changes[j].Apply = nil // what is done is planned anew, and this may hold on to much
+			}
 			a[approvedKey{t.Step, h.Host, h.Item}] = h
 		}
 		if t.Deferred != "" {

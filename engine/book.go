@@ -32,6 +32,8 @@ type node struct {
 	hosts []string // once known; nil before
 	items []*Item  // once known; one nil for a task without for_each
 	calls map[callKey]*call
+
+	encoded *encoded // the outputs that were last made a value
 }
 
 type callKey struct{ host, item string }

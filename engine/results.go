@@ -2,6 +2,7 @@ package engine
 
 import (
 	"maps"
+	"reflect"
 	"sync"
 
 	"github.com/pxrun/pxrun/engine/event"
@@ -77,11 +78,28 @@ func stepStatus(step, host event.Status) event.Status {
 
 func isFailure(s event.Status) bool { return severity[s] >= severity[event.Unreachable] }
 
-// encode makes the outputs of a module a value. Those of a sensitive task carry the mark.
+// encode makes the outputs of a module a value. Those of a sensitive task carry the mark. Most hosts have the same
+// outputs; those share a value.
 func (n *node) encode(outputs any) cty.Value {
+	same := reflect.ValueOf(outputs)
+	sharable := same.Kind() == reflect.Struct && same.Comparable()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if sharable && n.encoded != nil && n.encoded.outputs == outputs {
+		return n.encoded.value
+	}
 	v := n.task.Module.Outputs().Encode(outputs)
 	if v != cty.NilVal && n.task.Sensitive {
 		v = v.Mark(secret.Mark)
 	}
+	if sharable {
+		n.encoded = &encoded{outputs, v}
+	}
 	return v
+}
+
+// encoded is a value that was made of outputs.
+type encoded struct {
+	outputs any
+	value   cty.Value
 }
