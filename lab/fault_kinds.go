@@ -49,6 +49,8 @@ func allFaults() map[string]faultKind {
 	add("cpu", "the node has other processors", "their name, and their x86-64 level: AMD EPYC:2", true, otherCPU)
 	add("link-missing", "an address of the node is on no interface", "the address; the last link without", true, linkMissing)
 	add("link-down", "an interface of the node is down", "its address; the last link without", true, linkDown)
+	add("bond-member", "a cable of a bond is out", "the interface", true, bondMember)
+	add("ntp-away", "no time server outside of the lab answers the node", "", true, timeAway)
 	add("quorum-hang", "corosync's packets to and from the node are dropped: a join waits for quorum forever", "", true, muteCorosync)
 	add("partition", "the network falls apart", "groups of hosts: pve1,pve2|pve3", false, partition)
 	add("rtt", "packets to and from the node take long", "a duration", true, slowPath)

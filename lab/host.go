@@ -11,6 +11,7 @@ import (
 	"github.com/pxrun/pxrun/lab/bmc"
 	"github.com/pxrun/pxrun/lab/cluster"
 	"github.com/pxrun/pxrun/lab/disk"
+	"github.com/pxrun/pxrun/lab/hardware"
 	"github.com/pxrun/pxrun/lab/machine"
 	"github.com/pxrun/pxrun/lab/sshd"
 	"github.com/pxrun/pxrun/lab/storage"
@@ -24,6 +25,8 @@ type host struct {
 	machine *machine.Machine
 	disks   *disk.Disks     // of a Proxmox node
 	bmc     *bmc.Controller // nil without one
+	bonds   *hardware.Bonds
+	chrony  *hardware.Chrony
 	server  *sshd.Server
 	// codename is Debian's, "" being the newest.
 	codename string
@@ -193,6 +196,9 @@ func (h *host) software(release cluster.Release) error {
 	if err := l.storage.Serve(l.ctx, h.machine, h.spec.Exports); err != nil {
 		return err
 	}
+	if err := h.surroundings(release); err != nil {
+		return err
+	}
 	h.machine.Offer(packages...)
 	wanted := map[string]bool{}
 	for _, name := range h.spec.Packages {
@@ -213,6 +219,21 @@ func (h *host) software(release cluster.Release) error {
 		}
 	}
 	return h.addGuests()
+}
+
+// surroundings gives the machine its clock, its bonds, and a node its repositories.
+func (h *host) surroundings(release cluster.Release) error {
+	var err error
+	if h.chrony, err = hardware.InstallChrony(h.lab.ctx, h.machine); err != nil {
+		return err
+	}
+	if h.bonds, err = hardware.InstallBonds(h.machine, h.spec.Bonds); err != nil {
+		return err
+	}
+	if h.spec.PVE != "" {
+		_, err = hardware.InstallRepositories(h.machine, release.Codename, h.spec.Subscription)
+	}
+	return err
 }
 
 // setVersion changes the release of Proxmox VE that a host shows.

@@ -12,6 +12,7 @@ import (
 	"github.com/pxrun/pxrun/lab/cluster"
 	"github.com/pxrun/pxrun/lab/disk"
 	"github.com/pxrun/pxrun/lab/guest"
+	"github.com/pxrun/pxrun/lab/hardware"
 	"github.com/pxrun/pxrun/lab/storage"
 )
 
@@ -65,6 +66,11 @@ type HostSpec struct {
 	Disks []disk.Spec `json:"disks,omitempty"`
 	// BMC is the host's management controller, if it has one.
 	BMC *bmc.Spec `json:"bmc,omitempty"`
+	// Bonds are those of its network cards.
+	Bonds []hardware.Bond `json:"bonds,omitempty"`
+	// Subscription is the key of a node, like "pve1c-0123456789". Without one the enterprise repositories, which a fresh node
+	// has enabled, answer 401.
+	Subscription string `json:"-"`
 	// Exports is what the host offers to nodes as storage.
 	Exports []storage.Export `json:"exports,omitempty"`
 	// Pools are ZFS pools and data sets of a node ("tank", "rpool/data"), Groups LVM volume groups and thin pools in them
@@ -150,6 +156,11 @@ func (s Spec) Validate() error {
 			}
 			if h.PVE == "" {
 				problems = append(problems, fmt.Errorf("host %q: guest %d: the host is no Proxmox node", h.Name, g.ID))
+			}
+		}
+		for _, b := range h.Bonds {
+			if err := b.Validate(); err != nil {
+				problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
 			}
 		}
 		for _, u := range h.Users {
