@@ -16,22 +16,26 @@ type Kind struct {
 	Shared bool
 	// Server is the option that names what it is reached at; "" for one of the node's own.
 	Server string
+	// More are the options beside those that are required and those that all types have.
+	More []string
 }
+
+var fileOptions = []string{"content-dirs", "max-protected-backups", "prune-backups", "format", "mkdir", "create-base-path", "create-subdirs", "bwlimit", "preallocation"}
 
 var files = []string{"backup", "images", "import", "iso", "none", "rootdir", "snippets", "vztmpl"}
 
 // kinds is the table of types that pxrun knows.
 var kinds = map[string]Kind{
-	"dir":     {Required: []string{"path"}, Fixed: []string{"path", "snapshot-as-volume-chain"}, Content: files, Normal: []string{"images", "rootdir"}},
-	"nfs":     {Required: []string{"server", "export"}, Fixed: []string{"server", "export", "path", "snapshot-as-volume-chain"}, Content: files, Normal: []string{"images"}, Shared: true, Server: "server"},
-	"cifs":    {Required: []string{"server", "share"}, Fixed: []string{"server", "share", "path", "snapshot-as-volume-chain"}, Content: files, Normal: []string{"images"}, Shared: true, Server: "server"},
-	"iscsi":   {Required: []string{"portal", "target"}, Fixed: []string{"portal", "target"}, Content: []string{"images", "none"}, Normal: []string{"images"}, Shared: true, Server: "portal"},
-	"lvm":     {Required: []string{"vgname"}, Fixed: []string{"vgname", "base", "snapshot-as-volume-chain"}, Content: []string{"images", "rootdir"}, Normal: []string{"images"}},
-	"lvmthin": {Required: []string{"vgname", "thinpool"}, Fixed: []string{"vgname", "thinpool"}, Content: []string{"images", "rootdir"}, Normal: []string{"images", "rootdir"}},
-	"zfspool": {Required: []string{"pool"}, Fixed: []string{"pool"}, Content: []string{"images", "rootdir"}, Normal: []string{"images", "rootdir"}},
-	"rbd":     {Content: []string{"images", "rootdir"}, Normal: []string{"images"}, Shared: true},
-	"cephfs":  {Fixed: []string{"path"}, Content: []string{"backup", "import", "iso", "none", "snippets", "vztmpl"}, Normal: []string{"backup"}, Shared: true},
-	"pbs":     {Required: []string{"server", "datastore"}, Fixed: []string{"server", "datastore"}, Content: []string{"backup", "none"}, Normal: []string{"backup"}, Shared: true, Server: "server"},
+	"dir":     {Required: []string{"path"}, Fixed: []string{"path", "snapshot-as-volume-chain"}, Content: files, Normal: []string{"images", "rootdir"}, More: append([]string{"shared", "is_mountpoint"}, fileOptions...)},
+	"nfs":     {Required: []string{"server", "export"}, Fixed: []string{"server", "export", "path", "snapshot-as-volume-chain"}, Content: files, Normal: []string{"images"}, Shared: true, Server: "server", More: append([]string{"options"}, fileOptions...)},
+	"cifs":    {Required: []string{"server", "share"}, Fixed: []string{"server", "share", "path", "snapshot-as-volume-chain"}, Content: files, Normal: []string{"images"}, Shared: true, Server: "server", More: append([]string{"subdir", "username", "password", "domain", "smbversion", "options"}, fileOptions...)},
+	"iscsi":   {Required: []string{"portal", "target"}, Fixed: []string{"portal", "target"}, Content: []string{"images", "none"}, Normal: []string{"images"}, Shared: true, Server: "portal", More: []string{"bwlimit"}},
+	"lvm":     {Required: []string{"vgname"}, Fixed: []string{"vgname", "base", "snapshot-as-volume-chain"}, Content: []string{"images", "rootdir"}, Normal: []string{"images"}, More: []string{"shared", "saferemove", "saferemove_throughput", "tagged_only", "bwlimit"}},
+	"lvmthin": {Required: []string{"vgname", "thinpool"}, Fixed: []string{"vgname", "thinpool"}, Content: []string{"images", "rootdir"}, Normal: []string{"images", "rootdir"}, More: []string{"bwlimit"}},
+	"zfspool": {Required: []string{"pool"}, Fixed: []string{"pool"}, Content: []string{"images", "rootdir"}, Normal: []string{"images", "rootdir"}, More: []string{"blocksize", "sparse", "bwlimit", "mountpoint"}},
+	"rbd":     {Content: []string{"images", "rootdir"}, Normal: []string{"images"}, Shared: true, More: []string{"monhost", "pool", "namespace", "username", "krbd", "keyring", "bwlimit", "data-pool"}},
+	"cephfs":  {Fixed: []string{"path"}, Content: []string{"backup", "import", "iso", "none", "snippets", "vztmpl"}, Normal: []string{"backup"}, Shared: true, More: append([]string{"monhost", "subdir", "options", "username", "fuse", "keyring", "fs-name"}, fileOptions...)},
+	"pbs":     {Required: []string{"server", "datastore"}, Fixed: []string{"server", "datastore"}, Content: []string{"backup", "none"}, Normal: []string{"backup"}, Shared: true, Server: "server", More: []string{"namespace", "port", "username", "password", "encryption-key", "master-pubkey", "fingerprint", "max-protected-backups", "prune-backups"}},
 }
 
 // KindOf returns a type by its name.
@@ -42,6 +46,11 @@ func KindOf(name string) (Kind, bool) {
 
 // KindNames lists the types.
 func KindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// Takes reports whether the type has an option.
+func (k Kind) Takes(option string) bool {
+	return slices.Contains([]string{"nodes", "disable", "content"}, option) || slices.Contains(k.Required, option) || slices.Contains(k.Fixed, option) || slices.Contains(k.More, option)
+}
 
 // Holds reports whether the type can hold a kind of content.
 func (k Kind) Holds(content string) bool { return slices.Contains(k.Content, content) }

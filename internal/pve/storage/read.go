@@ -29,6 +29,8 @@ type Site struct {
 	Rows     map[string]map[string]Row
 	Guests   []pve.Guest
 	Drives   []Reference
+	// Changed is when storage.cfg was last written.
+	Changed time.Time
 	// Pools are the members of resource pools by name.
 	Pools map[string][]int
 	// Unread says why something could not be read: what rests on it is not known.
@@ -42,6 +44,7 @@ func file(name, path string) frame.Read {
 var probe = transport.Command{Timeout: probeTimeout, Script: frame.Script(
 	frame.Read{Name: "time", Seconds: readSeconds, Command: "date +%s"},
 	file("storages", "/etc/pve/storage.cfg"),
+	frame.Read{Name: "changed", Seconds: readSeconds, Command: "stat -c %Y /etc/pve/storage.cfg", Pmxcfs: true},
 	file("replication", "/etc/pve/replication.cfg"),
 	file("jobs", "/etc/pve/jobs.cfg"),
 	file("rrd", "/etc/pve/.rrd"),
@@ -91,6 +94,9 @@ func Parse(node string, out []byte) (*Site, error) {
 	a := answers{all, s.Unread}
 	if seconds, err := strconv.ParseInt(strings.TrimSpace(string(a.text("time"))), 10, 64); err == nil {
 		s.Now = time.Unix(seconds, 0)
+	}
+	if seconds, err := strconv.ParseInt(strings.TrimSpace(string(a.text("changed"))), 10, 64); err == nil {
+		s.Changed = time.Unix(seconds, 0)
 	}
 	s.Storages, s.Jobs, s.Rows = ParseStorages(a.text("storages")), ParseJobs(a.text("replication")), ParseRows(a.text("rrd"))
 	s.Backups, _ = config.ParseSections(a.text("jobs"))

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/pve/config"
+	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/stretchr/testify/require"
 )
 
@@ -215,4 +216,30 @@ func FuzzSite(f *testing.F) {
 		_, _ = ParseSyncs(text)
 		_, _ = ParseBackups(text)
 	})
+}
+
+func TestActive(t *testing.T) {
+	table := func(status string) string {
+		return "Name Type Status Total Used Available %\nnas nfs " + status + " 100 10 90 10.00%\n"
+	}
+	require.NoError(t, judge("nas", transport.Result{Stdout: []byte(table("active"))}))
+	require.EqualError(t, judge("nas", transport.Result{Stdout: []byte(table("inactive")), Stderr: []byte("storage 'nas' is not online\n")}), "it is inactive: storage 'nas' is not online")
+	require.EqualError(t, judge("nas", transport.Result{Stdout: []byte(table("disabled"))}), "it is disabled")
+	require.EqualError(t, judge("other", transport.Result{Stdout: []byte(table("active"))}), "pvesm status does not show it")
+	require.ErrorIs(t, judge("nas", transport.Result{Exit: 124}), ErrHangs)
+	require.NoError(t, judge("nas", transport.Result{Exit: 124, Stdout: []byte("@@answers\n")}), "another storage hangs")
+	require.ErrorContains(t, judge("nas", transport.Result{Exit: 255, Stderr: []byte("please run as root\n")}), "exit 255: please run as root")
+}
+
+func TestEveryTypeTakesWhatItNeeds(t *testing.T) {
+	for _, name := range KindNames() {
+		k, _ := KindOf(name)
+		for _, option := range append(k.Required, "nodes", "content", "disable") {
+			require.True(t, k.Takes(option), "%s of %s", option, name)
+		}
+		for _, c := range k.Normal {
+			require.True(t, k.Holds(c))
+		}
+		require.False(t, k.Takes("bogus"))
+	}
 }
