@@ -361,7 +361,14 @@ func TestMonitorsAreTakenAway(t *testing.T) {
 func TestACephFS(t *testing.T) {
 	s := made(t)
 	s.standby = 2
+	for i, part := range []string{"cephfs_data", "cephfs_metadata"} {
+		s.on("pveceph pool set "+part+" --pg_autoscale_mode on", func() (string, string, int) { s.pools[2+i]["pg_autoscale_mode"] = "on"; return "", "", 0 })
+	}
 	s.on("pveceph fs create", func() (string, string, int) {
+		for i, part := range []string{"cephfs_data", "cephfs_metadata"} {
+			s.pools = append(s.pools, replicated(5+i, part, "cephfs"))
+			s.pools[2+i]["pg_autoscale_mode"] = "warn"
+		}
 		s.filesystems = []map[string]any{{"name": "cephfs", "metadata_pool": "cephfs_metadata", "data_pools": []string{"cephfs_data"}}}
 		s.active, s.standby = []string{"pve1"}, 1
 		return "", "", 0
@@ -369,6 +376,10 @@ func TestACephFS(t *testing.T) {
 	s.on("pvesm add cephfs cephfs", func() (string, string, int) { s.storages = "cephfs: cephfs\n\tfs-name cephfs\n"; return "", "", 0 })
 	testkit.Converge(t, cephFS(), s.target(), "name = \"cephfs\"\nstorage = true")
 	require.Contains(t, s.ran[0], "--name cephfs --add-storage 0")
+	require.Equal(t, "on", s.pools[3]["pg_autoscale_mode"])
+	s.pools[2]["pg_autoscale_mode"] = "off"
+	require.Empty(t, testkit.Plan(t, cephFS(), s.target(), `name = "cephfs"`), "what is not named is left")
+	require.Equal(t, []string{"change pool cephfs_data"}, testkit.Summaries(testkit.Plan(t, cephFS(), s.target(), "name = \"cephfs\"\nautoscale = \"on\"")))
 
 	s = made(t)
 	s.standby = 2

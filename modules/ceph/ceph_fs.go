@@ -18,6 +18,7 @@ var fsDoc string
 
 type fsSettings struct {
 	PGNum         *int          `hcl:"pg_num,optional" min:"8" max:"32768" doc:"Placement groups of the data pool to begin with (default: 128)."`
+	Autoscale     string        `hcl:"autoscale,optional" oneof:"on off warn" doc:"Whether Ceph chooses the number of placement groups of both pools (new file systems: on)."`
 	Storage       bool          `hcl:"storage,optional" doc:"Whether Proxmox VE shall have a storage of the same name on it, for backups, ISO images and templates."`
 	HealthTimeout time.Duration `hcl:"health_timeout,optional" default:"10m" min:"10s" doc:"How long the file system may take until a metadata server serves it."`
 }
@@ -62,7 +63,15 @@ func (w *world) filesystem(name string, s fsSettings) []module.Change {
 		return nil
 	}
 	var changes []module.Change
-	if _, there := w.Filesystem(name); !there && !w.will.filesystems[name] {
+	if f, there := w.Filesystem(name); there {
+		for _, part := range f.Pools() {
+			p, _ := w.Map.Pool(part)
+			want := ceph.Wanted{Autoscale: s.Autoscale}
+			if diff := want.Compare(p, w.Rules); len(diff) > 0 {
+				changes = append(changes, w.setPool(part, want, diff))
+			}
+		}
+	} else if !w.will.filesystems[name] {
 		c, ok := w.createFS(gate, name, s)
 		if !ok {
 			return nil
@@ -126,11 +135,20 @@ func makeFS(ctx context.Context, t module.Target, actor, name string, argv []str
 	if err != nil {
 		return errors.Join(failed, err)
 	}
-	if _, there := c.Filesystem(name); !there {
+	f, there := c.Filesystem(name)
+	if !there {
 		if failed != nil {
 			printed = failed.Error()
 		}
 		return fmt.Errorf("%s: pveceph fs create: there is no CephFS %s afterwards: %s (look: ceph fs ls)", actor, name, printed)
+	}
+	want := ceph.Wanted{Autoscale: orDefault(s.Autoscale, "on")}
+	for _, part := range f.Pools() {
+		if p, _ := c.Map.Pool(part); len(want.Compare(p, nil)) > 0 {
+			if err := applySettings(ctx, t, actor, part, []string{"pveceph", "pool", "set", part, "--pg_autoscale_mode", want.Autoscale}, want); err != nil {
+				return err
+			}
+		}
 	}
 	return await(ctx, t, "a metadata server serves CephFS "+name, actor, s.HealthTimeout, func(c *ceph.Cluster) string {
 		active := 0

@@ -203,35 +203,40 @@ func (w *world) setPool(name string, want ceph.Wanted, diff []ceph.Setting) modu
 	return module.Change{
 		ID: actor + "/" + kindPool + "/" + name, Host: actor, Action: module.Update, Risk: risk, Summary: "change pool " + name, Before: before, After: after,
 		Apply: func(ctx context.Context, t module.Target) error {
-			var printed string
-			err := patiently(ctx, t, func() error {
-				r, err := t.Detach(ctx, actor, tool("ceph-pool-"+name, daemonTimeout, argv...))
-				if err == nil {
-					if printed = lastWords(string(r.Stdout), string(r.Stderr)); locked(errors.New(printed)) {
-						err = errors.New(printed)
-					}
-				}
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("%s: pveceph pool set %s: %w", actor, name, err)
-			}
-			err = await(ctx, t, "pool "+name+" has its settings", actor, quickTimeout, func(c *ceph.Cluster) string {
-				p, there := c.Map.Pool(name)
-				if !there {
-					return "the pool is gone"
-				}
-				for _, d := range want.Compare(p, c.Rules) {
-					return fmt.Sprintf("%s is %v", d.Option, d.Before)
-				}
-				return ""
-			})
-			if err != nil {
-				return fmt.Errorf("%s: pveceph pool set %s said %q: %w", actor, name, printed, err)
-			}
-			return nil
+			return applySettings(ctx, t, actor, name, argv, want)
 		},
 	}
+}
+
+// applySettings sets what differs and reads the pool until it is so: the exit status tells nothing.
+func applySettings(ctx context.Context, t module.Target, actor, name string, argv []string, want ceph.Wanted) error {
+	var printed string
+	err := patiently(ctx, t, func() error {
+		r, err := t.Detach(ctx, actor, tool("ceph-pool-"+name, daemonTimeout, argv...))
+		if err == nil {
+			if printed = lastWords(string(r.Stdout), string(r.Stderr)); locked(errors.New(printed)) {
+				err = errors.New(printed)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: pveceph pool set %s: %w", actor, name, err)
+	}
+	err = await(ctx, t, "pool "+name+" has its settings", actor, quickTimeout, func(c *ceph.Cluster) string {
+		p, there := c.Map.Pool(name)
+		if !there {
+			return "the pool is gone"
+		}
+		for _, d := range want.Compare(p, c.Rules) {
+			return fmt.Sprintf("%s is %v", d.Option, d.Before)
+		}
+		return ""
+	})
+	if err != nil {
+		return fmt.Errorf("%s: pveceph pool set %s said %q: %w", actor, name, printed, err)
+	}
+	return nil
 }
 
 // withoutPool plans the end of a pool, with everything in it. The runbook must say its name twice.

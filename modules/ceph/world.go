@@ -142,7 +142,7 @@ var forecasters = []string{"cluster_create", "node_join", "node_remove", "reposi
 func (w *world) forecast(earlier []module.Planned) {
 	for _, p := range earlier {
 		if slices.Contains(forecasters, p.Module) || strings.HasPrefix(p.Module, "ceph_") {
-			w.coming = "earlier tasks are going to change what it rests on: " + p.Summary
+			w.coming = "it rests on an earlier task: " + p.Summary
 			return
 		}
 	}

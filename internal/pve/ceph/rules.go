@@ -56,6 +56,9 @@ type Filesystem struct {
 	DataPools []string `json:"data_pools"`
 }
 
+// Pools are all pools of the file system, that of its metadata first.
+func (f Filesystem) Pools() []string { return append([]string{f.Metadata}, f.DataPools...) }
+
 // ParseFilesystems reads the output of ceph fs ls -f json.
 func ParseFilesystems(text []byte) ([]Filesystem, error) {
 	var list []Filesystem
