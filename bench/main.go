@@ -81,6 +81,7 @@ type options struct {
 	most    int
 	peers   bool
 	only    string
+	site    string
 	rtt     time.Duration
 }
 
@@ -93,6 +94,7 @@ func compare(ctx context.Context, args []string) error {
 	flags.BoolVar(&o.peers, "peers", true, "measure other tools that are installed")
 	flags.DurationVar(&o.rtt, "rtt", 10*time.Millisecond, "round trip of the row at a distance")
 	flags.StringVar(&o.only, "only", "", "measure only the rows whose name contains this text")
+	flags.StringVar(&o.site, "site", "examples/three-nodes/site.hcl", "the site that is planned a second time in a lab")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -145,7 +147,10 @@ func measureAll(ctx context.Context, o options, dir string, r *report) error {
 	if err := far(ctx, o, f, r); err != nil {
 		return err
 	}
-	return r.single(ctx, f)
+	if err := r.single(ctx, f); err != nil {
+		return err
+	}
+	return r.planning(ctx, dir)
 }
 
 // far measures at a distance.
