@@ -27,6 +27,10 @@ type daemon struct {
 	stopping bool // asked to end in order
 	hurry    bool // the next round is due at once
 	timer    func() bool
+	due      time.Duration // when the next round is to begin
+	began    time.Duration // of the round that goes on
+	inRound  bool
+	late     bool // the round began long after its time
 }
 
 func newDaemon(s *Stack, unit string) *daemon {
@@ -55,12 +59,17 @@ func (d *daemon) after(delay time.Duration) {
 	if d.hurry {
 		delay, d.hurry = 0, false
 	}
+	d.due = d.stack.clock.Elapsed() + delay
 	d.timer = d.stack.clock.AfterFunc(delay, d.tick)
 }
 
+// slack is how much later than asked for a timer may fire on a host that has enough time for the lab.
+const slack = 2 * time.Second
+
 func (d *daemon) tick() {
 	d.mu.Lock()
-	d.timer = nil
+	d.timer, d.inRound, d.began = nil, true, d.stack.clock.Elapsed()
+	d.late = d.began > d.due+slack
 	d.mu.Unlock()
 	next := time.Duration(-1)
 	switch {
@@ -70,11 +79,29 @@ func (d *daemon) tick() {
 	default:
 		next = d.work()
 	}
+	d.mu.Lock()
+	d.inRound = false
+	d.mu.Unlock()
 	if next < 0 || d.ctx.Err() != nil {
 		d.end()
 		return
 	}
 	d.after(next)
+}
+
+// starved reports whether the daemon has not done its round because the host of a fast lab had no time for it. That must
+// not look like a daemon that is stuck: a pause of half a second is a minute at a hundred times the speed.
+func (d *daemon) starved() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.stack.clock.Elapsed()
+	switch {
+	case d.ctx.Err() != nil:
+		return false
+	case d.inRound:
+		return d.late && now-d.began < clientWarning
+	}
+	return now > d.due
 }
 
 // alive reports whether the process exists: somebody may have killed it, or the power went.
@@ -108,6 +135,7 @@ func (d *daemon) stop(ctx context.Context) error {
 	d.stopping = true
 	switch {
 	case d.timer != nil && d.timer():
+		d.due = d.stack.clock.Elapsed()
 		d.timer = d.stack.clock.AfterFunc(0, d.tick)
 	default:
 		d.hurry = true // it is inside a round

@@ -155,24 +155,36 @@ func (s *Stack) startLRM() {
 func (s *Stack) stopCRM(ctx context.Context) error {
 	s.mu.Lock()
 	c := s.crm
-	s.crm = nil
 	s.mu.Unlock()
 	if c == nil {
 		return nil
 	}
 	c.log("server received shutdown request")
-	return c.daemon.stop(ctx)
+	return c.stop(ctx)
 }
 
 func (s *Stack) stopLRM(ctx context.Context) error {
 	s.mu.Lock()
 	l := s.lrm
-	s.lrm = nil
 	s.mu.Unlock()
 	if l == nil {
 		return nil
 	}
-	return l.daemon.stop(ctx)
+	return l.stop(ctx)
+}
+
+// starved reports whether the daemon of a watchdog's client is only late: see daemon.starved.
+func (s *Stack) starved(client string) bool {
+	s.mu.Lock()
+	c, l := s.crm, s.lrm
+	s.mu.Unlock()
+	switch {
+	case client == "crm" && c != nil:
+		return c.starved()
+	case client == "lrm" && l != nil:
+		return l.starved()
+	}
+	return false
 }
 
 // powerLost ends the daemons with everything else.

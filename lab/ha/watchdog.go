@@ -36,33 +36,42 @@ type watchdogClient struct{ warn, expire func() bool }
 
 // update opens or feeds the watchdog in a client's name. It fails where watchdog-mux does not run.
 func (w *watchdog) update(client string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if !w.stack.machine.UnitActive(watchdogUnit) {
-		w.mu.Lock()
-		held := len(w.clients) > 0
-		w.mu.Unlock()
-		if held {
+		if len(w.clients) > 0 {
 			w.fire() // it was killed: nobody feeds the device
 		}
 		return false
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	if len(w.clients) == 0 {
 		_ = w.stack.machine.FS.Mkdir(watchdogMarker, 0o700) // it may be there
 	}
 	if old := w.clients[client]; old != nil {
 		old.cancel()
 	}
-	w.clients[client] = &watchdogClient{
-		warn: w.stack.clock.AfterFunc(clientWarning, func() {
-			w.stack.node.Log("watchdog-mux", "client watchdog is about to expire")
-		}),
-		expire: w.stack.clock.AfterFunc(clientTimeout, func() {
-			w.stack.node.Log("watchdog-mux", "client watchdog expired - disable watchdog updates")
-			w.fire()
-		}),
-	}
+	c := &watchdogClient{}
+	c.warn = w.stack.clock.AfterFunc(clientWarning, func() {
+		w.stack.node.Log("watchdog-mux", "client watchdog is about to expire")
+	})
+	c.expire = w.stack.clock.AfterFunc(clientTimeout, func() { w.expired(client, c) })
+	w.clients[client] = c
 	return true
+}
+
+// expired is the end of a client's time, unless it has renewed it in the last moment.
+func (w *watchdog) expired(client string, c *watchdogClient) {
+	starved := w.stack.starved(client)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.clients[client] != c:
+	case starved:
+		c.expire = w.stack.clock.AfterFunc(time.Second, func() { w.expired(client, c) })
+	default:
+		w.stack.node.Log("watchdog-mux", "client watchdog expired - disable watchdog updates")
+		w.fire()
+	}
 }
 
 func (c *watchdogClient) cancel() {
@@ -86,10 +95,8 @@ func (w *watchdog) close(client string) {
 	}
 }
 
-// fire stops feeding the device, which then resets the machine.
+// fire stops feeding the device, which then resets the machine. The caller holds the lock.
 func (w *watchdog) fire() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.firing {
 		return
 	}
@@ -150,10 +157,9 @@ func identityOf(module string) string {
 // muxStopped is the stop of watchdog-mux. With clients connected the device stays armed and unfed.
 func (w *watchdog) muxStopped() {
 	w.mu.Lock()
-	held := len(w.clients) > 0
-	w.mu.Unlock()
+	defer w.mu.Unlock()
 	_ = w.stack.machine.FS.RemoveAll(watchdogSocket) // gone is as good
-	if held {
+	if len(w.clients) > 0 {
 		w.stack.node.Log("watchdog-mux", "exit watchdog-mux with active connections")
 		w.fire()
 	}

@@ -83,8 +83,8 @@ func (m *Machine) PowerOn() {
 		return
 	}
 	m.power = booting
+	m.wg.Go(func() { m.boot(context.Background()) }) // with the lock held, so that Close either forbids it or waits for it
 	m.mu.Unlock()
-	m.wg.Go(func() { m.boot(context.Background()) })
 }
 
 // boot waits for the firmware and the kernel, then starts the enabled units in the order in which they were added.
@@ -120,7 +120,7 @@ func (m *Machine) Shutdown(reboot bool) {
 		return
 	}
 	m.power, m.rebooting = stopping, reboot
-	m.mu.Unlock()
+	defer m.mu.Unlock()
 	m.wg.Go(func() {
 		m.stopUnits(context.Background())
 		if m.clock.Sleep(context.Background(), m.opt.ShutdownTime) != nil {
