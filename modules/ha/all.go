@@ -6,5 +6,5 @@ import "github.com/pxrun/pxrun/engine/module"
 
 // All returns the modules of this family.
 func All() []module.Module {
-	return []module.Module{haGroup(), haRule(), haResource()}
+	return []module.Module{haGroup(), haRule(), haResource(), watchdog(), fenceDevice(), failoverDrill()}
 }

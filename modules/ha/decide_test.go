@@ -6,6 +6,7 @@ import (
 
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/ha"
+	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/stretchr/testify/require"
 )
 
@@ -238,5 +239,15 @@ func TestRules(t *testing.T) {
 			}
 			check(t, steps, refusals, c.want, c.refused)
 		})
+	}
+}
+
+func TestThePasswordOfAControllerIsInNoCommandLine(t *testing.T) {
+	d := device{node: "pve3", via: "pve1", args: fenceDeviceArgs{Address: "198.51.100.13", User: "fence", Interface: "lanplus", Password: secret.New("s3cret")}}
+	for _, what := range []string{"status", "off"} {
+		c := d.command(what)
+		require.NotContains(t, strings.Join(c.Argv, " ")+c.Script, "s3cret")
+		require.Equal(t, "s3cret\n", string(c.Stdin))
+		require.Equal(t, what != "status", c.Mutates)
 	}
 }

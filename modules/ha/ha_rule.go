@@ -144,7 +144,9 @@ func (w *world) rule(args haRuleArgs, unmanaged []string) ([]step, *module.Refus
 		return nil, refusal
 	}
 	s := w.ruleStep("rule:"+args.Name, have, want)
-	s.first = func(ctx context.Context, t module.Target, host string) error { return awaitNodes(ctx, t, host, args.HATimeout) }
+	s.first = func(ctx context.Context, t module.Target, host string) error {
+		return awaitNodes(ctx, t, host, args.HATimeout)
+	}
 	if w.coming != "" {
 		s.predicted = w.comingFor(want.Resources)
 	}

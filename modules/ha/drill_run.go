@@ -1,0 +1,206 @@
+package ha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve"
+	"github.com/pxrun/pxrun/internal/pve/ha"
+	"github.com/pxrun/pxrun/internal/transport"
+)
+
+// drill is one run: who is cut off, who is watched from, and what was measured.
+type drill struct {
+	args    failoverDrillArgs
+	node    string
+	watcher string
+	guests  []string
+	start   time.Time
+	took    map[string]time.Duration
+}
+
+// runDrill reads the gates again, cuts the node off, measures, and brings the node back whatever was measured.
+func runDrill(ctx context.Context, t module.Target, args failoverDrillArgs) error {
+	changes, err := planDrill(ctx, t, args)
+	if err != nil {
+		return err
+	}
+	if len(changes) == 0 {
+		return errors.New("there is nothing to measure any more")
+	}
+	w, err := look(ctx, t)
+	if err != nil {
+		return err
+	}
+	d := &drill{args: args, node: args.Node[0], guests: w.startedOn(args.Node[0]), took: map[string]time.Duration{}}
+	if err := d.chooseWatcher(ctx, t); err != nil {
+		return err
+	}
+	if err := d.cut(ctx, t); err != nil {
+		return errors.Join(err, d.bringBack(ctx, t))
+	}
+	measured := d.measure(ctx, t)
+	if back := d.bringBack(ctx, t); back != nil {
+		return errors.Join(measured, back)
+	}
+	d.tell(t)
+	if measured != nil {
+		return measured
+	}
+	return d.judge()
+}
+
+// chooseWatcher takes a quorate member other than the node that is cut off.
+func (d *drill) chooseWatcher(ctx context.Context, t module.Target) error {
+	for _, name := range t.Cluster().Nodes {
+		if name == d.node {
+			continue
+		}
+		s, err := read(ctx, t, name)
+		if err == nil && s.Quorate && !s.Now.IsZero() {
+			d.watcher, d.start = name, s.Now
+			return nil
+		}
+	}
+	return errors.New("no other node is quorate and answers: nobody could watch")
+}
+
+// cut takes the node away. What is measured begins here.
+func (d *drill) cut(ctx context.Context, t module.Target) error {
+	if s, err := read(ctx, t, d.watcher); err == nil && !s.Now.IsZero() {
+		d.start = s.Now
+	}
+	if d.args.Fence != nil {
+		dev, err := deviceOf(ctx, t, d.node, d.args.Fence.args())
+		if err != nil {
+			return err
+		}
+		return dev.switchTo(ctx, t, "off", "off")
+	}
+	conn, err := t.Conn(ctx, d.node)
+	if err != nil {
+		return err
+	}
+	command := transport.Command{Argv: []string{"systemctl", "stop", "corosync"}, Mutates: true, Timeout: time.Minute}
+	r, err := conn.Run(ctx, command)
+	if _, lost := errors.AsType[*transport.LostError](err); lost {
+		return nil // whether it stopped is seen from outside
+	}
+	if err == nil {
+		err = r.Err(command)
+	}
+	return err
+}
+
+// measure waits until every guest runs elsewhere, and notes when each did, by the watcher's clock.
+func (d *drill) measure(ctx context.Context, t module.Target) error {
+	return t.WaitFor(ctx, module.Condition{
+		Name: fmt.Sprintf("the HA guests of %s run elsewhere", d.node), Timeout: d.args.GiveUp, Every: time.Second,
+		Check: func(ctx context.Context) error {
+			s, err := read(ctx, t, d.watcher)
+			if err != nil {
+				return err
+			}
+			return d.note(s, func(text string) { t.Log(d.watcher, text) })
+		},
+	})
+}
+
+// note records who runs elsewhere now. The error says who does not yet.
+func (d *drill) note(s *ha.State, log func(string)) error {
+	var waiting []string
+	for _, sid := range d.guests {
+		if _, done := d.took[sid]; done {
+			continue
+		}
+		v, ok := s.Service(sid)
+		g, _ := s.Guest(sid)
+		if ok && v.State == "started" && v.Node != d.node && g.Node == v.Node {
+			d.took[sid] = s.Now.Sub(d.start)
+			log(fmt.Sprintf("%s runs on %s after %s", sid, v.Node, d.took[sid]))
+			continue
+		}
+		waiting = append(waiting, fmt.Sprintf("%s is %s on %s", sid, v.State, v.Node))
+	}
+	if len(waiting) > 0 {
+		return errors.New(strings.Join(waiting, ", "))
+	}
+	return nil
+}
+
+// bringBack waits until the node is a whole member again. A node without quorum restarts itself by its watchdog after a
+// minute; one that held no HA guest any more does not, and gets its corosync back.
+func (d *drill) bringBack(ctx context.Context, t module.Target) error {
+	if d.args.Fence != nil {
+		dev, err := deviceOf(ctx, t, d.node, d.args.Fence.args())
+		if err == nil {
+			err = dev.switchTo(ctx, t, "on", "on")
+		}
+		if err != nil {
+			return fmt.Errorf("%s stays off: %w", d.node, err)
+		}
+	}
+	return t.WaitFor(ctx, module.Condition{
+		Name: d.node + " is a whole member again", Timeout: d.args.Return, Every: 5 * time.Second,
+		Check: func(ctx context.Context) error { return d.back(ctx, t) },
+	})
+}
+
+func (d *drill) back(ctx context.Context, t module.Target) error {
+	conn, err := t.Conn(ctx, d.node)
+	if err != nil {
+		return err
+	}
+	// Harmless on a node that has restarted: the unit is started at boot.
+	start := transport.Command{Argv: []string{"systemctl", "start", "corosync"}, Mutates: true, Timeout: time.Minute}
+	r, err := conn.Run(ctx, start)
+	if err == nil {
+		err = r.Err(start)
+	}
+	if err != nil {
+		return err
+	}
+	states := pve.ReadCluster(ctx, t.Cluster().Nodes, pve.Options{Brief: true}, t.Conn)
+	if missing := pve.JoinedEverywhere(d.node, states); len(missing) > 0 {
+		return errors.New(strings.Join(missing, "; "))
+	}
+	s, err := read(ctx, t, d.watcher)
+	switch {
+	case err != nil:
+		return err
+	case s.Manager == nil || s.Manager.Nodes[d.node] != "online":
+		return errors.New("the HA manager does not count on it yet")
+	}
+	return nil
+}
+
+// tell reports the times of all guests.
+func (d *drill) tell(t module.Target) {
+	for _, sid := range d.guests {
+		text := sid + ": did not run elsewhere"
+		if took, ok := d.took[sid]; ok {
+			text = fmt.Sprintf("%s: %s until it ran elsewhere, target %s", sid, took, d.args.Target)
+		}
+		t.Warn(d.node, "drill: "+text)
+	}
+}
+
+// judge fails the drill when a guest took longer than the target.
+func (d *drill) judge() error {
+	var late []string
+	for _, sid := range d.guests {
+		if took := d.took[sid]; took > d.args.Target {
+			late = append(late, fmt.Sprintf("%s took %s", sid, took))
+		}
+	}
+	if len(late) == 0 {
+		return nil
+	}
+	slices.Sort(late)
+	return fmt.Errorf("the node is back; the target of %s was missed: %s", d.args.Target, strings.Join(late, ", "))
+}
