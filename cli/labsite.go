@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -15,8 +16,10 @@ import (
 
 	"github.com/pxrun/pxrun/inventory"
 	"github.com/pxrun/pxrun/lab"
+	"github.com/pxrun/pxrun/lab/bmc"
 	"github.com/pxrun/pxrun/lab/disk"
 	"github.com/pxrun/pxrun/runbooks"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // Defaults of labs. A join takes 20 s of a node's time; at this speed it is watched without waiting for it.
@@ -35,7 +38,9 @@ func labSpec(site *inventory.Site, release string, speed float64, seed uint64) l
 			for _, l := range h.Node.Links {
 				one.Links = append(one.Links, l.Address.String())
 			}
+			one.Links = append(one.Links, labAddresses(h)...)
 			one.Disks = labDisks(h.Node.OSDs)
+			one.BMC = labController(h)
 		} else {
 			one.Packages = []string{"corosync-qnetd"}
 		}
@@ -53,6 +58,43 @@ func labSpec(site *inventory.Site, release string, speed float64, seed uint64) l
 		spec.Hosts = append(spec.Hosts, one)
 	}
 	return spec
+}
+
+// labAddresses are the host's further addresses, such as those in the networks of storage: every variable of the host that is
+// an address.
+func labAddresses(h inventory.Host) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(h.Vars)) {
+		if a, ok := addressVar(h, name); ok && name != controllerVar {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// controllerVar is the variable of a host in which the address of its management controller stands.
+const controllerVar = "bmc"
+
+// labController gives a host whose management controller the inventory knows one that lets anybody in.
+func labController(h inventory.Host) *bmc.Spec {
+	if a, ok := addressVar(h, controllerVar); ok {
+		return &bmc.Spec{Address: a}
+	}
+	return nil
+}
+
+// addressVar is a variable of a host that is an address.
+func addressVar(h inventory.Host, name string) (string, bool) {
+	v, there := h.Vars[name]
+	if !there {
+		return "", false
+	}
+	v, _ = v.Unmark()
+	if v.IsNull() || !v.IsKnown() || v.Type() != cty.String {
+		return "", false
+	}
+	a, err := netip.ParseAddr(v.AsString())
+	return a.Unmap().String(), err == nil
 }
 
 // labDisks are free disks for the OSDs of a node and for their databases, each once.
@@ -171,7 +213,7 @@ func (a *app) labRuns(ctx context.Context, doc *runbooks.Document) bool {
 }
 
 // labFor finds the running lab of a site, or makes one in this process that stop takes down.
-func (a *app) labFor(ctx context.Context, doc *runbooks.Document, speed float64) (_ *labAccess, stop func(), err error) {
+func (a *app) labFor(ctx context.Context, doc *runbooks.Document, release string, speed float64) (_ *labAccess, stop func(), err error) {
 	running, err := a.runningLab(ctx, doc)
 	if err == nil {
 		for _, h := range doc.Site.Hosts {
@@ -184,7 +226,7 @@ func (a *app) labFor(ctx context.Context, doc *runbooks.Document, speed float64)
 	if !errors.Is(err, lab.ErrNoLab) {
 		return nil, nil, err
 	}
-	made, err := lab.New(labSpec(doc.Site, defaultRelease, speed, 1))
+	made, err := lab.New(labSpec(doc.Site, release, speed, 1))
 	if err != nil {
 		return nil, nil, &exitError{exitInvalid, fmt.Errorf("the inventory cannot be simulated: %w", err)}
 	}

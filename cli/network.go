@@ -16,13 +16,15 @@ import (
 
 // networkOptions say which machines stand behind the addresses of the inventory.
 type networkOptions struct {
-	lab   bool
-	speed float64
+	lab     bool
+	speed   float64
+	release string
 }
 
 func (o *networkOptions) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.lab, "lab", false, "use a simulated cluster made from the inventory: a running one (pxrun lab up), else one for this command alone")
 	f.Float64Var(&o.speed, "lab-speed", defaultSpeed, "how many times faster than real time a lab for this command alone runs")
+	f.StringVar(&o.release, "lab-pve", defaultRelease, "the version of Proxmox VE in a lab for this command alone")
 }
 
 // network connects to the hosts of a site, each once.
@@ -52,7 +54,7 @@ func (a *app) network(ctx context.Context, doc *runbooks.Document, o networkOpti
 		}
 	}
 	if o.lab {
-		access, stop, err := a.labFor(ctx, doc, o.speed)
+		access, stop, err := a.labFor(ctx, doc, o.release, o.speed)
 		if err != nil {
 			return nil, err
 		}
