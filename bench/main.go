@@ -79,6 +79,7 @@ type options struct {
 	program string
 	rounds  int
 	most    int
+	best    bool
 	peers   bool
 	only    string
 	site    string
@@ -91,6 +92,7 @@ func compare(ctx context.Context, args []string) error {
 	flags.StringVar(&o.program, "pxrun", "./pxrun", "the built program; without it only the transport is measured")
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each client does each workload")
 	flags.IntVar(&o.most, "hosts", 100, "leave out rows with more hosts")
+	flags.BoolVar(&o.best, "best", false, "judge by the best round instead of the median: for a machine that has other work")
 	flags.BoolVar(&o.peers, "peers", true, "measure other tools that are installed")
 	flags.DurationVar(&o.rtt, "rtt", 10*time.Millisecond, "round trip of the row at a distance")
 	flags.StringVar(&o.only, "only", "", "measure only the rows whose name contains this text")

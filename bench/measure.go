@@ -59,6 +59,15 @@ func median(list []float64) float64 {
 	return list[len(list)/2]
 }
 
+// best is one run with the least of everything.
+func (s series) best() series {
+	least := s[0]
+	for _, m := range s[1:] {
+		least.wall, least.cpu, least.memory = min(least.wall, m.wall), min(least.cpu, m.cpu), min(least.memory, m.memory)
+	}
+	return series{least}
+}
+
 // ratio compares two clients run by run: what disturbs the machine for a while disturbs both.
 func (s series) ratio(to series, of func(measure) float64) float64 {
 	var list []float64

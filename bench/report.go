@@ -50,6 +50,11 @@ func (r *report) row(ctx context.Context, f *farm, w workload, name string) erro
 			got[c.name] = append(got[c.name], m)
 		}
 	}
+	if r.options.best {
+		for c, s := range got {
+			got[c] = s.best()
+		}
+	}
 	if r.rows == nil {
 		r.rows = map[string]map[string]series{}
 	}
