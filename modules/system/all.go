@@ -7,6 +7,6 @@ import "github.com/pxrun/pxrun/engine/module"
 // All returns the modules of this family.
 func All() []module.Module {
 	return []module.Module{
-		newAssert(), newCommand(), newFile(), newPackage(), newPause(), newScript(), newService(), newTemplate(), newWaitFor(),
+		newAssert(), newCommand(), newFile(), newPackage(), newPause(), newRepository(), newScript(), newService(), newTemplate(), newWaitFor(),
 	}
 }
