@@ -343,3 +343,12 @@ func (s *site) log(int) string {
 	}
 	return b.String()
 }
+
+// upgrade has a node show another version, and restarts its HA daemons as the package's scripts do.
+func (s *site) upgrade(node int, version string) {
+	s.t.Helper()
+	release, err := cluster.ReleaseOf(version)
+	require.NoError(s.t, err)
+	require.NoError(s.t, s.world.Node(s.machines[node-1].Name()).SetRelease(release))
+	s.must(node, "systemctl restart pve-ha-lrm && systemctl restart pve-ha-crm")
+}
