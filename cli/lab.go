@@ -40,7 +40,7 @@ While a lab runs, --lab on plan, apply, status and exec uses it; without one, --
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	site.flags(cmd.PersistentFlags())
-	cmd.AddCommand(newLabUpCommand(a, &site), newLabDownCommand(a, &site), newLabStatusCommand(a, &site), newLabSSHCommand(a, &site), newLabFaultCommand(a, &site))
+	cmd.AddCommand(newLabUpCommand(a, &site), newLabDownCommand(a, &site), newLabStatusCommand(a, &site), newLabSSHCommand(a, &site), newLabFaultCommand(a, &site), newLabGuestCommand(a, &site))
 	return cmd
 }
 

@@ -17,7 +17,7 @@ import (
 
 // Request is one question to a running lab over its control socket: a JSON object on a line.
 type Request struct {
-	// Op is status, fault-add, fault-list, fault-clear, guest-add, guest-remove, writes, writes-reset or down.
+	// Op is status, fault-add, fault-list, fault-clear, guest-add, guest-remove, guest-list, writes, writes-reset or down.
 	Op    string `json:"op"`
 	Fault Fault  `json:"fault"`
 	// Node and Guest are of guest-add and guest-remove.
@@ -32,6 +32,8 @@ type Response struct {
 	Faults []Fault `json:"faults,omitempty"`
 	Status *Status `json:"status,omitempty"`
 	Writes []Write `json:"writes,omitempty"`
+	// Guests is the answer to guest-list.
+	Guests []guest.State `json:"guests,omitempty"`
 }
 
 // Status is how a lab stands.
@@ -142,6 +144,8 @@ func (l *Lab) handle(r Request) Response {
 			return Response{Error: err.Error()}
 		}
 		return Response{}
+	case "guest-list":
+		return Response{Guests: l.guests.List()}
 	case "guest-add", "guest-remove":
 		if r.Guest == nil {
 			return Response{Error: "no guest is named"}

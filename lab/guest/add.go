@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,4 +128,43 @@ func (h *Host) Crash(id int) error {
 func (h *Host) cpuModel() string {
 	model, _ := h.m.CPU()
 	return model
+}
+
+// State is how a guest stands, for people who look at a lab.
+type State struct {
+	ID   int    `json:"id"`
+	Type string `json:"type"`
+	Name string `json:"name"`
+	// Node is where its config lies, Runs where it runs.
+	Node string   `json:"node"`
+	Runs []string `json:"runs,omitempty"`
+	Lock string   `json:"lock,omitempty"`
+}
+
+// List tells how all guests stand, by id. A guest whose node is not mounted is in it if another node has its config.
+func (w *World) List() []State {
+	w.mu.Lock()
+	hosts := slices.Collect(maps.Values(w.hosts))
+	w.mu.Unlock()
+	seen := map[int]State{}
+	for _, h := range hosts {
+		a := &actor{Host: h, view: h.m.FS.View}
+		nodes, err := a.view.ReadDir("/etc/pve/nodes")
+		if err != nil {
+			continue
+		}
+		for _, n := range nodes {
+			for _, k := range []*kind{vm, ct} {
+				for _, id := range a.ids(k, n.Name) {
+					text, err := a.view.ReadFile(configPath(k, n.Name, id))
+					if _, known := seen[id]; err != nil || known {
+						continue
+					}
+					conf := ParseConfig(string(text))
+					seen[id] = State{ID: id, Type: k.api, Name: k.nameOf(conf, id), Node: n.Name, Lock: conf.Values["lock"], Runs: w.Where(id)}
+				}
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(seen), func(a, b State) int { return a.ID - b.ID })
 }

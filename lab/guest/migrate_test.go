@@ -279,6 +279,6 @@ func TestReplicatedGuestsTurnTheirJobRound(t *testing.T) {
 		before := s.clock.Elapsed()
 		s.must(1, "qm migrate 100 pve2 --online --with-local-disks")
 		require.Less(t, s.clock.Elapsed()-before, 30*time.Second, "only what changed is sent")
-		require.Equal(t, "local: 100-0\n\ttarget pve1\n\tschedule */15\n\tsource pve2\n", s.must(1, "cat /etc/pve/replication.cfg"))
+		require.Equal(t, "local: 100-0\n\ttarget pve1\n\tschedule */15\n\tsource pve2", strings.TrimSpace(s.must(1, "cat /etc/pve/replication.cfg")))
 	})
 }
