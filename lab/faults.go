@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pxrun/pxrun/lab/ceph"
 	"github.com/pxrun/pxrun/lab/cluster"
 	"github.com/pxrun/pxrun/lab/ha"
 )
@@ -102,7 +103,7 @@ var (
 // Phases lists the values of Fault.Phase, in the order in which programs reach them. copied and fetched are on the SSH
 // path of a join only, connect and login on the API path.
 func Phases() []string {
-	return slices.Concat(createPhases, joinPhases, []string{"delnode:killed"}, cluster.DevicePhases(), migratePhases, storagePhases, ha.Phases())
+	return slices.Concat(createPhases, joinPhases, []string{"delnode:killed"}, cluster.DevicePhases(), migratePhases, storagePhases, ha.Phases(), ceph.Phases())
 }
 
 // AddFault plans a fault, or makes it happen at once when it has no trigger, and returns its id.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // site are n fresh nodes with two disks for OSDs and one for their databases, and with addresses for Ceph.
 func site(n int, pve string) lab.Spec {
-	s := lab.Spec{Seed: 1, Speed: 400}
+	s := lab.Spec{Seed: 1}
 	for i := range n {
 		s.Hosts = append(s.Hosts, lab.HostSpec{
 			Name: fmt.Sprintf("pve%d", i+1), Address: fmt.Sprintf("192.0.2.%d", 11+i), Links: []string{fmt.Sprintf("10.0.1.%d", i+1), fmt.Sprintf("10.0.3.%d", i+1)}, PVE: pve, RootPassword: "secret",
@@ -34,13 +35,16 @@ type labTest struct {
 	l *lab.Lab
 }
 
-func start(t *testing.T, spec lab.Spec) *labTest {
+// inLab runs a test in a lab in a bubble, where time passes by itself.
+func inLab(t *testing.T, spec lab.Spec, test func(s *labTest)) {
 	t.Helper()
 	t.Parallel()
-	l, err := lab.New(spec)
-	require.NoError(t, err)
-	t.Cleanup(l.Close)
-	return &labTest{t, l}
+	synctest.Test(t, func(t *testing.T) {
+		l, err := lab.New(spec)
+		require.NoError(t, err)
+		defer l.Close()
+		test(&labTest{t, l})
+	})
 }
 
 // sh runs a script on a node.
@@ -116,14 +120,14 @@ func (t *labTest) ceph(n int) {
 }
 
 func TestThreeNodesFormACephCluster(t *testing.T) {
-	s := start(t, site(3, "9.1.8"))
-	s.ceph(3)
-	out := s.ok("pve1", "pveceph pool create vm --add_storages 1 --pg_autoscale_mode on --pg_num 32")
-	require.Contains(t, out, "pool vm: applying size = 3\n")
-	clean := func() bool {
-		out := s.ok("pve2", "ceph --connect-timeout 10 -s -f json")
-		return strings.Contains(out, `"pgs_by_state":[{"count":33,"state_name":"active+clean"}]`) && strings.Contains(out, `"status":"HEALTH_OK"`)
-	}
-	s.eventually("everything is clean", clean)
-	t.Log(s.ok("pve1", "ceph -s; ceph osd tree; ceph osd df; cat /etc/pve/ceph.conf; cat /etc/pve/storage.cfg; lsblk; ls -l /dev/disk/by-id; ceph-volume lvm list; pvesh get /nodes/pve1/disks/list --output-format json-pretty"))
+	inLab(t, site(3, "9.1.8"), func(s *labTest) {
+		s.ceph(3)
+		out := s.ok("pve1", "pveceph pool create vm --add_storages 1 --pg_autoscale_mode on --pg_num 32")
+		require.Contains(t, out, "pool vm: applying size = 3\n")
+		clean := func() bool {
+			out := s.ok("pve2", "ceph --connect-timeout 10 -s -f json")
+			return strings.Contains(out, `"pgs_by_state":[{"count":33,"state_name":"active+clean"}]`) && strings.Contains(out, `"status":"HEALTH_OK"`)
+		}
+		s.eventually("everything is clean", clean)
+	})
 }

@@ -45,10 +45,10 @@ type Cluster struct {
 	// defaultSize is osd_pool_default_size as the monitors read it at their start.
 	defaultSize int
 	publicNet   string
-	tail        time.Duration // when the last of the copying that is queued will be done
-	release     string        // the required OSD release
-	stuck       map[string]bool
+	tail        time.Duration     // when the last of the copying that is queued will be done
+	release     string            // the required OSD release
 	keys        map[string]string // of daemons and clients, by entity
+	counted     *tally            // what was counted since the last change
 }
 
 // daemon is what all daemons have in common.
@@ -132,7 +132,7 @@ type crash struct {
 func (m *Model) newCluster(fsid string, c conf) *Cluster {
 	k := &Cluster{
 		model: m, fsid: fsid, osds: map[int]*osd{}, flags: map[string]bool{"sortbitwise": true, "recovery_deletes": true, "purged_snapdirs": true, "pglog_hardlimit": true},
-		nodeFlags: map[string]map[string]bool{}, crush: newCrushMap(), profiles: map[string]map[string]string{}, muted: map[string]bool{}, stuck: map[string]bool{},
+		nodeFlags: map[string]map[string]bool{}, crush: newCrushMap(), profiles: map[string]map[string]string{}, muted: map[string]bool{},
 		lastPool: map[string]int{}, keys: map[string]string{}, defaultSize: 3, publicNet: c["global"]["public_network"],
 	}
 	k.profiles["default"] = map[string]string{"k": "2", "m": "2", "plugin": "jerasure", "technique": "reed_sol_van"}

@@ -60,6 +60,9 @@ func (n *Node) connect(ctx context.Context, v *vfs.View, limit time.Duration) (*
 
 // hears reports whether the node reaches a monitor of the quorum at one of the addresses. The model's lock is held.
 func (n *Node) hears(c *Cluster, hosts []string) bool {
+	if n.deaf {
+		return false
+	}
 	for _, host := range hosts {
 		a, err := netip.ParseAddr(host)
 		if err != nil {

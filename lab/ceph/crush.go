@@ -134,8 +134,17 @@ type candidate struct {
 
 // domain is a part of the cluster that fails as a whole: it gets one copy at most.
 type domain struct {
-	key  int // the bucket's id
-	osds []candidate
+	key    int // the bucket's id
+	weight float64
+	osds   []candidate
+}
+
+func newDomain(key int, osds []candidate) domain {
+	d := domain{key: key, osds: osds}
+	for _, o := range osds {
+		d.weight += o.weight
+	}
+	return d
 }
 
 // domains are the failure domains of a rule with the OSDs that can take copies.
@@ -157,7 +166,7 @@ func (c *Cluster) domains(r *rule) []domain {
 	var out []domain
 	if r.domain == "osd" {
 		for _, one := range usable(root.all()) {
-			out = append(out, domain{key: one.id, osds: []candidate{one}})
+			out = append(out, newDomain(one.id, []candidate{one}))
 		}
 		return out
 	}
@@ -165,7 +174,7 @@ func (c *Cluster) domains(r *rule) []domain {
 	walk = func(b *bucket) {
 		if b.kind == r.domain {
 			if osds := usable(b.all()); len(osds) > 0 {
-				out = append(out, domain{key: b.id, osds: osds})
+				out = append(out, newDomain(b.id, osds))
 			}
 			return
 		}
@@ -182,23 +191,27 @@ func (c *Cluster) domains(r *rule) []domain {
 func place(pool, pg, size int, domains []domain) []int {
 	type scored struct {
 		score float64
-		osd   int
+		at    int
 	}
-	best := make([]scored, 0, len(domains))
-	for _, d := range domains {
-		total, choice := 0.0, scored{score: math.Inf(1)}
-		for _, o := range d.osds {
-			total += o.weight
-			if s := score(pool, pg, o.id, o.weight); s < choice.score {
-				choice = scored{s, o.id}
+	best := make([]scored, 0, size+1) // the best so far, in order
+	for i, d := range domains {
+		s := score(pool, pg, -1000-d.key, d.weight)
+		if len(best) == size && (size == 0 || s >= best[size-1].score) {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(best, s, func(b scored, s float64) int { return cmp.Compare(b.score, s) })
+		best = slices.Insert(best, at, scored{s, i})
+		best = best[:min(size, len(best))]
+	}
+	out := make([]int, 0, size)
+	for _, b := range best {
+		choice, low := -1, math.Inf(1)
+		for _, o := range domains[b.at].osds {
+			if s := score(pool, pg, o.id, o.weight); s < low {
+				choice, low = o.id, s
 			}
 		}
-		best = append(best, scored{score(pool, pg, -1000-d.key, total), choice.osd})
-	}
-	slices.SortFunc(best, func(a, b scored) int { return cmp.Compare(a.score, b.score) })
-	out := make([]int, 0, size)
-	for _, b := range best[:min(size, len(best))] {
-		out = append(out, b.osd)
+		out = append(out, choice)
 	}
 	return out
 }

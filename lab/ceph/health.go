@@ -166,7 +166,7 @@ func (c *Cluster) downHealth() []check {
 	return out
 }
 
-// tally counts the states of all placement groups.
+// tally counts the states of all placement groups. It is kept until something changes or time passes.
 type tally struct {
 	states                        map[string]int
 	pgs, objects, copies          int
@@ -176,6 +176,9 @@ type tally struct {
 }
 
 func (c *Cluster) tally() tally {
+	if c.counted != nil {
+		return *c.counted
+	}
 	t := tally{states: map[string]int{}}
 	c.eachPG(func(p *pool, number int, v pgView) {
 		t.states[v.state]++
@@ -198,6 +201,7 @@ func (c *Cluster) tally() tally {
 			t.degr = append(t.degr, fmt.Sprintf("pg %s is %s, acting %s", id, v.state, listOf(v.acting)))
 		}
 	})
+	c.counted = &t
 	return t
 }
 
@@ -224,6 +228,9 @@ func (c *Cluster) pgHealth() []check {
 		}
 		severity := warns
 		out = append(out, check{"PG_AVAILABILITY", severity, "Reduced data availability: " + strings.Join(parts, ", "), n, t.inactive[:min(n, mostDetail)]})
+	}
+	if n := t.states["active+remapped+backfill_toofull"]; n > 0 {
+		out = append(out, check{"PG_BACKFILL_FULL", warns, fmt.Sprintf("Low space hindering backfill (add storage if this doesn't resolve itself): %d pg backfill_toofull", n), n, nil})
 	}
 	if n := len(t.degr); n > 0 {
 		summary := fmt.Sprintf("Degraded data redundancy: %d/%d objects degraded (%.3f%%), %d pgs degraded", t.degraded, t.copies, 100*float64(t.degraded)/float64(max(1, t.copies)), n)

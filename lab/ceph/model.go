@@ -29,6 +29,8 @@ type Node struct {
 	disks *disk.Disks
 	name  string
 
+	// deaf: no client on the node gets through to a monitor. Guarded by Model.mu.
+	deaf     bool
 	diskLock chan struct{} // one change of the disks at a time, as Proxmox's lock allows
 }
 

@@ -8,28 +8,28 @@ import (
 
 // pool is a pool with its placement groups.
 type pool struct {
-	id             int
-	name           string
-	size, minSize  int
-	pgNumMin       int
-	rule           *rule
-	profile        string // of an erasure-coded pool
-	k              int    // pieces that make the whole; 1 of a replicated pool
-	app            string
-	autoscale      string // on, off or warn
-	bulk           bool
-	target         int64
-	targetRatio    float64
-	overwrites     bool
-	noDelete       bool
-	pgs            []pg
-	created        time.Duration
-	scaleAt        time.Duration
-	createdEpoch   int
-	quotaBytes     int64
-	quotaObjects   int64
-	noScrub, nosub bool
-	options        map[string]string // what is only kept
+	id            int
+	name          string
+	size, minSize int
+	pgNumMin      int
+	rule          *rule
+	profile       string // of an erasure-coded pool
+	k             int    // pieces that make the whole; 1 of a replicated pool
+	app           string
+	autoscale     string // on, off or warn
+	bulk          bool
+	target        int64
+	targetRatio   float64
+	overwrites    bool
+	noDelete      bool
+	pgs           []pg
+	created       time.Duration
+	scaleAt       time.Duration
+	createdEpoch  int
+	quotaBytes    int64
+	quotaObjects  int64
+	options       map[string]string // what is only kept
+	stuck         bool              // a placement group never gets clean
 }
 
 // objectsPerPG are in every placement group, as if something had been written: what is degraded shows.
@@ -45,6 +45,8 @@ type pg struct {
 	want []int
 	// have are those that hold everything; late those that missed what was written while they were away.
 	have, late []int
+	// served are those that were up of them at the last change.
+	served []int
 	// done is when what is missing will have been copied; 0 is nothing to copy.
 	done time.Duration
 	// changed is when it last had to agree on who holds what.
@@ -138,6 +140,9 @@ func (p *pool) view(g *pg, alive func(int) bool, now time.Duration) pgView {
 	}
 	v.active = len(v.acting) >= p.minSize
 	v.state = p.words(v, g, missing, recover)
+	if p.stuck && v.active && g == &p.pgs[0] {
+		v.state, v.misplaced = "active+remapped+backfill_toofull", objectsPerPG
+	}
 	return v
 }
 
@@ -193,13 +198,13 @@ func (c *Cluster) replace(p *pool, g *pg, want []int, now time.Duration) {
 	held := len(g.have)+len(g.late) > 0
 	if !held && !g.lost { // new: there is nothing to copy
 		g.want, g.have, g.changed = want, slices.Clone(want), now
+		g.served = g.acting(c)
 		return
 	}
 	unknown := func(o int) bool { return c.osds[o] == nil }
 	g.have, g.late = slices.DeleteFunc(g.have, unknown), slices.DeleteFunc(g.late, unknown)
 	g.lost = g.lost || len(g.have)+len(g.late) == 0
-	before := g.acting(c)
-	wanted := g.want
+	wanted, again := g.want, false
 	g.want = want
 	v := p.view(&pg{want: want, have: g.have, late: g.late, done: g.done}, c.alive, now+creates+p.created)
 	if v.active { // what is written now is missing on those that are away
@@ -210,11 +215,14 @@ func (c *Cluster) replace(p *pool, g *pg, want []int, now time.Duration) {
 		}
 		g.have = slices.DeleteFunc(g.have, func(o int) bool { return !c.alive(o) })
 	}
-	if !slices.Equal(before, g.acting(c)) {
-		g.changed = now
+	if serving := g.acting(c); !slices.Equal(g.served, serving) {
+		g.served, again = serving, true
 	}
 	g.late = slices.DeleteFunc(g.late, func(o int) bool { return slices.Contains(g.have, o) })
-	c.queue(p, g, !slices.Equal(wanted, want) || g.changed == now, now)
+	if again {
+		g.changed = now
+	}
+	c.queue(p, g, again || !slices.Equal(wanted, want), now)
 }
 
 // acting are the OSDs that hold something and are up.
@@ -252,12 +260,9 @@ func (c *Cluster) queue(p *pool, g *pg, again bool, now time.Duration) {
 		}
 	}
 	switch {
-	case c.stuck[p.name] || c.stuck["*"]:
-		g.done = forever
-		return
 	case len(missing) == 0:
 		g.done = 0
-		c.forget(g)
+		c.forget(p, g)
 		return
 	case sources < p.k, c.frozen(copyAll):
 		g.done = forever
@@ -287,12 +292,14 @@ func (c *Cluster) frozen(copyAll bool) bool {
 	return c.flags["norecover"]
 }
 
-// forget drops the copies that nobody wants any more, once all that are wanted and up are there.
-func (c *Cluster) forget(g *pg) {
-	unwanted := func(o int) bool { return !slices.Contains(g.want, o) }
-	if slices.ContainsFunc(g.want, func(o int) bool { return c.alive(o) && slices.Contains(g.have, o) }) {
-		g.have, g.late = slices.DeleteFunc(g.have, unwanted), slices.DeleteFunc(g.late, unwanted)
+// forget drops the copies that nobody wants any more, once there are all that are wanted: until then they still serve.
+func (c *Cluster) forget(p *pool, g *pg) {
+	if len(g.want) < p.size || slices.ContainsFunc(g.want, func(o int) bool { return !c.alive(o) || !slices.Contains(g.have, o) }) {
+		return
 	}
+	unwanted := func(o int) bool { return !slices.Contains(g.want, o) }
+	g.have, g.late = slices.DeleteFunc(g.have, unwanted), slices.DeleteFunc(g.late, unwanted)
+	g.served = g.acting(c)
 }
 
 // finishCopies ends what will have been copied by a time.
@@ -310,7 +317,7 @@ func (c *Cluster) finishCopies(at time.Duration) {
 			g.have = append(g.have, missing...)
 			g.late = slices.DeleteFunc(g.late, func(o int) bool { return slices.Contains(missing, o) })
 			g.done = 0
-			c.forget(g)
+			c.forget(p, g)
 		}
 	}
 }

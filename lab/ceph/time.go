@@ -164,6 +164,7 @@ func (c *Cluster) holder(f *filesystem) *mds {
 
 // advance lets everything happen that was due by now, in its order. The model's lock is held.
 func (c *Cluster) advance(now time.Duration) {
+	c.counted = nil
 	for {
 		at, apply := c.nextEvent()
 		if apply == nil || at > now {
@@ -277,6 +278,7 @@ func (c *Cluster) markOut(at time.Duration) {
 
 // osdChanged is a new OSD map: the placement is worked out anew.
 func (c *Cluster) osdChanged(at time.Duration) {
+	c.counted = nil
 	c.osdEpoch++
 	c.remap(at)
 }

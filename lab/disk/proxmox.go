@@ -112,6 +112,24 @@ func (d *Disks) Clear(name string) {
 	d.link()
 }
 
+// Put lays something on a free disk: one of Contents.
+func (d *Disks) Put(name, content string) error {
+	d.mu.Lock()
+	one := d.byName(name)
+	if one == nil || d.used(&one.block, one) != "" {
+		d.mu.Unlock()
+		return errors.New("no free disk at /dev/" + name)
+	}
+	one.spec.Content = content
+	err := one.spec.Validate()
+	if err == nil {
+		d.fill(one)
+	}
+	d.mu.Unlock()
+	d.link()
+	return err
+}
+
 // SetHolder lets something keep a device busy; "" gives it back. It reports whether there is such a device.
 func (d *Disks) SetHolder(name, who string) bool {
 	d.mu.Lock()
@@ -140,7 +158,7 @@ func (d *Disks) Swap(name string, other Spec) (undo func(), err error) {
 		other.Size = old.size
 	}
 	old.gone = true
-	groups := map[string]*group{}
+	groups := map[string]*group{} // they go with the disk
 	for _, b := range append(slices.Clone(old.parts), &old.block) {
 		if g := d.vgs[b.group]; g != nil {
 			groups[b.group] = g
