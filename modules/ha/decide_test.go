@@ -52,7 +52,7 @@ func TestResources(t *testing.T) {
 		"unless it is asked for": {
 			args: haResourceArgs{Resources: []string{"vm:102"}, State: "started"}, want: []string{"add vm:102 --state started"}, says: "which starts it",
 		},
-		"what is not known is not guessed": {args: haResourceArgs{Resources: []string{"vm:103"}}, refused: "whether it runs is not known"},
+		"what is not known is not guessed": {args: haResourceArgs{Resources: []string{"vm:103"}}, refused: "does not say whether vm:103 runs"},
 		"a template cannot run":            {args: haResourceArgs{Resources: []string{"vm:104"}}, refused: "is a template"},
 		"a guest that is not there":        {args: haResourceArgs{Resources: []string{"vm:999"}}, refused: "does not exist"},
 		"a guest that an earlier task may make": {

@@ -88,6 +88,7 @@ func planGroup(ctx context.Context, t module.Target, args haGroupArgs) ([]module
 	if err != nil {
 		return nil, err
 	}
+	w.ask(ctx, t, args.Resources)
 	coming := append(plannedIDs(t.Planned(), "ha_resource"), plannedIDs(t.Planned(), "ha_group")...)
 	steps, warnings, refusals := w.group(args, coming)
 	for _, text := range warnings {

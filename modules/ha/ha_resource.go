@@ -57,6 +57,7 @@ func haResource() module.Module {
 			if err != nil {
 				return nil, err
 			}
+			w.ask(ctx, t, args.Resources)
 			steps, refusals := w.resources(args, plannedIDs(t.Planned(), "ha_group"))
 			if len(refusals) > 0 {
 				return nil, refusals
@@ -189,8 +190,8 @@ func (w *world) addResource(sid string, args haResourceArgs) (step, *module.Refu
 			want.State = "started"
 		case predicted == "" && w.coming == "":
 			return step{}, &module.Refusal{
-				Gate: gate, Saw: "the cluster has heard nothing of " + sid + " for five minutes, so whether it runs is not known", Want: "to know, since HA starts or stops what is not as requested",
-				Look: "systemctl status pvestatd", Override: `name the state: state = "started" or "stopped"`,
+				Gate: gate, Saw: guest.Node + " does not say whether " + sid + " runs, so that is not known", Want: "to know, since HA starts or stops what is not as requested",
+				Look: "qm status, or pct status, on its node", Override: `name the state: state = "started" or "stopped"`,
 			}
 		case predicted == "":
 			predicted = "whether " + sid + " runs is not known yet: " + w.coming

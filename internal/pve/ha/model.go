@@ -107,8 +107,8 @@ type LRM struct {
 type Guest struct {
 	SID, Node string
 	Name      string
-	// Running is "running", "stopped" or another state of .rrd; "" when the cluster has heard nothing of the guest for five
-	// minutes.
+	// Running is "running", "stopped" or another state of .rrd, up to ten seconds old; "" when the cluster has heard nothing
+	// of the guest for five minutes.
 	Running  string
 	Template bool
 }
