@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 
 	"github.com/pxrun/pxrun/engine/module"
-	"github.com/sourcegraph/conc/pool"
+	"github.com/sourcegraph/conc"
 )
 
 // changes makes changes in their order; those that belong together run at once on their hosts. Between two of them the
@@ -61,8 +60,8 @@ func together(changes []module.Change) int {
 	return n
 }
 
-// atOnce makes changes of one group: those of a host one after the other, hosts beside each other. After a failure no host
-// begins another one. left are the changes that were not made, in their order.
+// atOnce makes changes of one group beside each other, as far as their slots allow: those of a host one after the other where
+// they say nothing else. After a failure none is begun any more. left are the changes that were not made, in their order.
 func (r *run) atOnce(ctx context.Context, n *node, act *target, changes []module.Change) (done, left []made, err error) {
 	if len(changes) == 1 {
 		if err := r.change(ctx, n, act, changes[0]); err != nil {
@@ -70,51 +69,60 @@ func (r *run) atOnce(ctx context.Context, n *node, act *target, changes []module
 		}
 		return []made{{changes[0].Host, changes[0].Summary}}, nil, nil
 	}
-	var (
-		mu      sync.Mutex
-		failed  []error
-		isDone  = make([]bool, len(changes))
-		byHost  = map[string][]int{}
-		ordered []string
-	)
-	for i, c := range changes {
-		if byHost[c.Host] == nil {
-			ordered = append(ordered, c.Host)
-		}
-		byHost[c.Host] = append(byHost[c.Host], i)
-	}
-	on := func(host string) {
-		for nth, i := range byHost[host] {
-			mu.Lock()
-			stop := len(failed) > 0
-			mu.Unlock()
-			if stop {
-				return
-			}
-			err := error(nil)
-			if nth > 0 {
-				err = r.goOn(ctx)
-			}
-			if err == nil {
-				err = r.change(ctx, n, act, changes[i])
-			}
-			mu.Lock()
-			isDone[i] = err == nil
-			if err != nil {
-				failed = append(failed, err)
-			}
-			mu.Unlock()
-			if err != nil {
-				return
-			}
+	var failed []error
+	w := newSlotPlan(changes)
+	isDone := make([]bool, len(changes))
+	end := func(i int, err error) {
+		w.leave(i)
+		isDone[i] = err == nil
+		if err != nil {
+			failed = append(failed, err)
 		}
 	}
-	if len(ordered) == 1 {
-		on(ordered[0]) // most tasks: no goroutine more for each of their hosts
+	// begin is the next change that may be made now, and -1 if there is none.
+	first := true
+	begin := func() int {
+		i := -1
+		if len(failed) == 0 {
+			i = w.enter()
+		}
+		if i < 0 || first {
+			return i
+		}
+		if err := r.goOn(ctx); err != nil {
+			end(i, err)
+			return -1
+		}
+		return i
+	}
+	if w.single() { // most tasks: no goroutine more
+		for i := begin(); i >= 0; i = begin() {
+			first = false
+			end(i, r.change(ctx, n, act, changes[i]))
+		}
 	} else {
-		work := pool.New().WithMaxGoroutines(r.e.cfg.Parallelism)
-		for _, host := range ordered {
-			work.Go(func() { on(host) })
+		type result struct {
+			i   int
+			err error
+		}
+		ended := make(chan result, len(changes))
+		var work conc.WaitGroup
+		for under := 0; ; {
+			for under < r.e.cfg.Parallelism {
+				i := begin()
+				if i < 0 {
+					break
+				}
+				under++
+				work.Go(func() { ended <- result{i, r.change(ctx, n, act, changes[i])} })
+			}
+			if under == 0 {
+				break
+			}
+			one := <-ended
+			under--
+			first = false
+			end(one.i, one.err)
 		}
 		work.Wait()
 	}

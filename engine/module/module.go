@@ -99,6 +99,10 @@ type Change struct {
 	// Group, if set, lets changes that follow each other in the plan with the same group run at once on different hosts.
 	// Those of one host stay in their order.
 	Group string `json:"group,omitempty"`
+	// Slots let changes of a Group share more than that: what this one holds while it is made, by any names, with how many
+	// changes may hold each at once. Without any it holds its host alone. A change whose slots are free overtakes one that
+	// waits for others.
+	Slots map[string]int `json:"-"`
 	// Undo, if set, is registered in the journal before Apply is called: the change is temporary.
 	Undo *Undo `json:"undo,omitempty"`
 	// Undoes names temporary changes, by their IDs, that this one takes back for good ("pve3/maintenance"). Once it is
