@@ -158,7 +158,8 @@ func (d *Disks) fill(one *device) {
 		vg := "ceph-" + d.newUUID()
 		_ = d.createGroup(vg, &one.block)
 		id, fsid := d.newUUID(), d.newUUID()
-		v, _ := d.createVolume(vg, "osd-block-"+id, one.size-4*mib, map[string]string{
+		_, free := d.vgs[vg].size()
+		v, _ := d.createVolume(vg, "osd-block-"+id, free, map[string]string{
 			"ceph.osd_id": "0", "ceph.osd_fsid": id, "ceph.cluster_fsid": fsid, "ceph.type": "block", "ceph.cluster_name": "ceph",
 			"ceph.block_device": "/dev/" + vg + "/osd-block-" + id, "ceph.encrypted": "0", "ceph.vdo": "0", "ceph.crush_device_class": "",
 		})
