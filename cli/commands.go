@@ -6,7 +6,7 @@ import "github.com/spf13/cobra"
 func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		newPlanCommand(a), newApplyCommand(a), newResumeCommand(a), newReleaseCommand(a), newExecCommand(a),
-		newStatusCommand(a), newInventoryCommand(a), newModulesCommand(a), newRunsCommand(a), newVersionCommand(a), newCompletionCommand(a),
+		newStatusCommand(a), newImportCommand(a), newInventoryCommand(a), newModulesCommand(a), newRunsCommand(a), newVersionCommand(a), newCompletionCommand(a),
 		newValidateCommand(a), newFmtCommand(a),
 		newLabCommand(a),
 	}
