@@ -185,7 +185,7 @@ func (q question) judge(answer string, args preflightArgs) (problem, bool) {
 	case "ping":
 		return q.judgePing(answer, args)
 	case "mtu":
-		if _, received, ok := packets(answer); ok && received > 0 {
+		if ping, ok := pve.ParsePing(answer); ok && ping.Received > 0 {
 			return problem{}, false
 		}
 		return problem{
@@ -208,8 +208,8 @@ func (q question) judge(answer string, args preflightArgs) (problem, bool) {
 
 func (q question) judgePing(answer string, args preflightArgs) (problem, bool) {
 	look := fmt.Sprintf("ping -c 5 -I %s %s", q.own, q.peer)
-	sent, received, ok := packets(answer)
-	rtt, timed := pingRTT(answer)
+	ping, ok := pve.ParsePing(answer)
+	sent, received, rtt, timed := ping.Sent, ping.Received, ping.Average, ping.Timed
 	switch {
 	case !ok || received == 0 || !timed:
 		return problem{
@@ -227,37 +227,6 @@ func (q question) judgePing(answer string, args preflightArgs) (problem, bool) {
 		return problem{check: checkRTT, saw: fmt.Sprintf("%d of %d packets to %s on link %d were lost", sent-received, sent, q.peerHost, q.link), cure: "corosync suffers from lost packets", warn: true}, true
 	}
 	return problem{}, false
-}
-
-// packets reads "5 packets transmitted, 4 received" in the summary of ping.
-func packets(answer string) (sent, received int, ok bool) {
-	fields := strings.Fields(answer)
-	for i := range fields {
-		if i+4 < len(fields) && fields[i+1] == "packets" && fields[i+2] == "transmitted," && strings.HasPrefix(fields[i+4], "received") {
-			s, errSent := strconv.Atoi(fields[i])
-			r, errReceived := strconv.Atoi(fields[i+3])
-			return s, r, errSent == nil && errReceived == nil
-		}
-	}
-	return 0, 0, false
-}
-
-// pingRTT reads the average of "rtt min/avg/max/mdev = 0.034/0.045/0.061/0.010 ms".
-func pingRTT(answer string) (time.Duration, bool) {
-	_, rest, found := strings.Cut(answer, "min/avg/max")
-	_, rest, equals := strings.Cut(rest, " = ")
-	if !found || !equals {
-		return 0, false
-	}
-	parts := strings.Split(rest, "/")
-	if len(parts) < 3 {
-		return 0, false
-	}
-	ms, err := strconv.ParseFloat(parts[1], 64)
-	if err != nil || ms < 0 || ms > 1e6 {
-		return 0, false
-	}
-	return time.Duration(ms * float64(time.Millisecond)).Round(time.Microsecond), true
 }
 
 // readClocks asks all nodes for their time at once. The answer of a node is known to half of the time that asking took.
