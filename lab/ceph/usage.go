@@ -39,7 +39,7 @@ func (m *Model) usageOf(node string, find func(*Cluster) (*pool, error)) (total,
 	if n == nil {
 		return 0, 0, errors.New("rados_connect failed - No such file or directory")
 	}
-	conf := readConf(n.m.FS.View, confLink)
+	conf := readConf(n.m.FS.View, confPath) // storages need no link below /etc/ceph, which only nodes with daemons have
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := m.clusters[conf["global"]["fsid"]]
