@@ -164,6 +164,9 @@ func (c *crm) mayBecomeActive() bool {
 			return true
 		}
 	}
+	if c.node.Stamp(commandsFile) == absent {
+		return false
+	}
 	pending, err := read(c.view, commandsFile)
 	return err == nil && len(pending) > 0
 }
@@ -229,6 +232,9 @@ func (c *crm) facts() (facts, error) {
 
 // takeCommands empties the queue of commands.
 func (c *crm) takeCommands() ([]string, error) {
+	if c.node.Stamp(commandsFile) == absent {
+		return nil, nil
+	}
 	if text, err := read(c.view, commandsFile); err != nil || len(text) == 0 {
 		return nil, err
 	}

@@ -173,9 +173,16 @@ func (d *daemon) log(text string) { d.node.Log(d.unit, text) }
 // quorate is what PVE's tools mean by it: pmxcfs takes changes.
 func (d *daemon) quorate() bool { return d.node.Mounted() && d.node.Writable() }
 
+// absent is the stamp of what is not there.
+var absent cluster.Stamp
+
 // managerStatus reads what the master wrote last.
 func (d *daemon) managerStatus() (*managerStatus, error) {
-	return d.stack.site.manager.get(d.node.Stamp(managerFile), func() (*managerStatus, error) {
+	stamp := d.node.Stamp(managerFile)
+	if stamp == absent {
+		return &managerStatus{}, nil
+	}
+	return d.stack.site.manager.get(stamp, func() (*managerStatus, error) {
 		text, err := read(d.view, managerFile)
 		if err != nil {
 			return &managerStatus{}, err
@@ -188,6 +195,9 @@ func (d *daemon) managerStatus() (*managerStatus, error) {
 func (d *daemon) config() (*configured, configStamp, error) {
 	stamp := configStamp{
 		resources: d.node.Stamp(resourcesFile), groups: d.node.Stamp(groupsFile), rules: d.node.Stamp(rulesFile), guests: d.node.GuestStamp(),
+	}
+	if stamp.resources == absent && stamp.groups == absent && stamp.rules == absent {
+		return &configured{}, stamp, nil // the usual lab, which must cost nothing
 	}
 	c, err := d.stack.site.configs.get(stamp, func() (*configured, error) { return readConfig(d.view) })
 	return c, stamp, err

@@ -166,8 +166,8 @@ func (m *memory[T]) get(stamp any, read func() (T, error)) (T, error) {
 		}
 	}
 	m.mu.Unlock()
-	value, err := read()                             // may hang with pmxcfs, hence without the lock
-	if err != nil || stamp == any(cluster.Stamp{}) { // of a file that was not there it is not known when it comes
+	value, err := read()                    // may hang with pmxcfs, hence without the lock
+	if err != nil || stamp == any(absent) { // of a file that was not there it is not known when it comes
 		return value, err
 	}
 	m.mu.Lock()

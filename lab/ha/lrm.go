@@ -288,6 +288,7 @@ func (l *lrm) write() {
 	if !l.quorate() {
 		return
 	}
+	l.prune()
 	status := lrmStatus{Mode: l.mode, Results: l.results, State: l.state, Time: l.stack.machine.Now().Unix()}
 	if err := replace(l.view, lrmFile(l.node.Name()), encode(status)); err != nil {
 		l.log("unable to write lrm status file - " + err.Error())

@@ -3,6 +3,7 @@ package ha
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -231,15 +232,18 @@ func (l *lrm) settle(o outcome) {
 		return
 	}
 	l.results[w.uid] = lrmResult{Exit: exit, SID: w.sid, State: w.order}
-	valid := map[string]bool{}
+}
+
+// prune forgets results that the master has taken in.
+func (l *lrm) prune() {
+	if len(l.results) == 0 {
+		return
+	}
+	valid := make(map[string]bool, len(l.status.Services))
 	for _, s := range l.status.Services {
 		valid[s.UID] = true
 	}
-	for uid := range l.results {
-		if !valid[uid] {
-			delete(l.results, uid)
-		}
-	}
+	maps.DeleteFunc(l.results, func(uid string, _ lrmResult) bool { return !valid[uid] })
 }
 
 // retry applies the restart policy to a failed start.
