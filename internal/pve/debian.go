@@ -128,7 +128,8 @@ type Tracking struct {
 
 // ParseTracking reads the line of chronyc -c tracking.
 func ParseTracking(text []byte) (Tracking, error) {
-	fields := strings.Split(firstLine(text), ",")
+	line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n") // not firstLine, which shortens: a server may have a long name
+	fields := strings.Split(line, ",")
 	if len(fields) < 14 {
 		return Tracking{}, fmt.Errorf("chronyc tracking: unexpected answer %q", firstLine(text))
 	}

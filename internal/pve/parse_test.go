@@ -194,6 +194,9 @@ func TestSmallReads(t *testing.T) {
 	tracking, err := ParseTracking([]byte("C0000201,192.0.2.1,3,1732291000.1,-0.061000000,0.0001,0.0002,1.5,0.1,0.2,0.01,0.001,64.2,Normal\n"))
 	require.NoError(t, err)
 	require.Equal(t, Tracking{Synced: true, Offset: -61 * time.Millisecond}, tracking)
+	tracking, err = ParseTracking([]byte("C0000201,a-time-server-with-a-long-name.in-a-long-domain.example.com,3,1732291000.123456789,-0.061000000,0.000100000,0.000200000,1.500,0.100,0.200,0.010000000,0.001000000,64.2,Normal\n"))
+	require.NoError(t, err)
+	require.True(t, tracking.Synced)
 	_, err = ParseTracking([]byte("506 Cannot talk to daemon\n"))
 	require.ErrorContains(t, err, "506 Cannot talk to daemon")
 
