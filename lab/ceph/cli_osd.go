@@ -277,6 +277,15 @@ func (k *call) osdLsTree() error {
 	return k.printIDs(append([]int{}, b.all()...))
 }
 
+// deviceIDs are an OSD's disks as it finds them when it starts. The monitors keep what it told them then.
+func (o *osd) deviceIDs() string {
+	if o.node == nil || o.node.disks == nil || len(o.devices) == 0 {
+		return ""
+	}
+	i, _ := o.node.disks.Find(o.devices[0])
+	return o.devices[0] + "=" + strings.TrimPrefix(i.Spec.ID, "ata-")
+}
+
 func (k *call) metadataOf(o *osd) object {
 	out := object{"id": o.number}
 	if o.node == nil || o.never {
@@ -284,12 +293,8 @@ func (k *call) metadataOf(o *osd) object {
 	}
 	r := releaseOf(o.version)
 	i, _ := o.node.disks.Find(first(o.devices))
-	ids := ""
-	if len(o.devices) > 0 {
-		ids = o.devices[0] + "=" + strings.TrimPrefix(i.Spec.ID, "ata-")
-	}
 	out["hostname"], out["ceph_release"], out["ceph_version"], out["ceph_version_short"] = o.node.name, r.name, r.full(), upstream(o.version)
-	out["device_ids"], out["devices"], out["osd_objectstore"], out["osd_data"] = ids, strings.Join(o.devices, ","), "bluestore", "/var/lib/ceph/osd/ceph-"+o.id
+	out["device_ids"], out["devices"], out["osd_objectstore"], out["osd_data"] = o.bootIDs, strings.Join(o.devices, ","), "bluestore", "/var/lib/ceph/osd/ceph-"+o.id
 	out["rotational"], out["bluestore_bdev_rotational"] = strconv.Itoa(flag01(i.Spec.Rotational)), strconv.Itoa(flag01(i.Spec.Rotational))
 	out["bluestore_bdev_size"], out["kernel_version"] = strconv.FormatInt(o.size, 10), o.node.m.Kernel()
 	out["default_device_class"] = o.class

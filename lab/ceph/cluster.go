@@ -98,6 +98,7 @@ type osd struct {
 	autoOut bool // marked out because it was down for long
 	never   bool // has never been up
 	devices []string
+	bootIDs string // its disks when it was last marked up
 }
 
 // mds is a metadata server.

@@ -240,7 +240,7 @@ func (c *Cluster) changeOSDs(at time.Duration) {
 			o.downAt = at
 			continue
 		}
-		o.upAt = at
+		o.upAt, o.bootIDs = at, o.deviceIDs()
 		if o.never || o.autoOut {
 			o.in, o.never, o.autoOut = 1, false, false
 		}

@@ -375,7 +375,7 @@ func TestACephFS(t *testing.T) {
 	})
 	s.on("pvesm add cephfs cephfs", func() (string, string, int) { s.storages = "cephfs: cephfs\n\tfs-name cephfs\n"; return "", "", 0 })
 	testkit.Converge(t, cephFS(), s.target(), "name = \"cephfs\"\nstorage = true")
-	require.Contains(t, s.ran[0], "--name cephfs --add-storage 0")
+	require.Contains(t, s.ran[0], "--name cephfs --pg_num 32 --add-storage 0")
 	require.Equal(t, "on", s.pools[3]["pg_autoscale_mode"])
 	s.pools[2]["pg_autoscale_mode"] = "off"
 	require.Empty(t, testkit.Plan(t, cephFS(), s.target(), `name = "cephfs"`), "what is not named is left")

@@ -17,7 +17,7 @@ import (
 var fsDoc string
 
 type fsSettings struct {
-	PGNum         *int          `hcl:"pg_num,optional" min:"8" max:"32768" doc:"Placement groups of the data pool to begin with (default: 128)."`
+	PGNum         *int          `hcl:"pg_num,optional" min:"8" max:"32768" doc:"Placement groups of the data pool to begin with (default: 32, and 128 without autoscale)."`
 	Autoscale     string        `hcl:"autoscale,optional" oneof:"on off warn" doc:"Whether Ceph chooses the number of placement groups of both pools (new file systems: on)."`
 	Storage       bool          `hcl:"storage,optional" doc:"Whether Proxmox VE shall have a storage of the same name on it, for backups, ISO images and templates."`
 	HealthTimeout time.Duration `hcl:"health_timeout,optional" default:"10m" min:"10s" doc:"How long the file system may take until a metadata server serves it."`
@@ -105,6 +105,9 @@ func (w *world) createFS(gate, name string, s fsSettings) (module.Change, bool) 
 				fmt.Sprintf("if nothing is in them: destroy the pools %s_data and %s_metadata, or finish by ceph fs new %s %s_metadata %s_data; then apply again", name, name, name, name, name))
 			return module.Change{}, false
 		}
+	}
+	if s.PGNum == nil && orDefault(s.Autoscale, "on") == "on" {
+		s.PGNum = &firstPGs
 	}
 	argv := []string{"pveceph", "fs", "create", "--name", name}
 	after := map[string]any{"cephfs": name}

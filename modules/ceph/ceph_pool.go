@@ -24,7 +24,7 @@ type poolSettings struct {
 	MinSize       *int          `hcl:"min_size,optional" min:"1" max:"7" doc:"Copies without which the pool takes no writes (new pools: 2)."`
 	Lower         []string      `hcl:"lower,optional" doc:"Settings that may be made less safe than they are: size, min_size. Without it that is refused." example:"[\"size\"]"`
 	Autoscale     string        `hcl:"autoscale,optional" oneof:"on off warn" doc:"Whether Ceph chooses the number of placement groups (new pools: on)."`
-	PGNum         *int          `hcl:"pg_num,optional" min:"1" max:"32768" doc:"Placement groups; with autoscale on only what the pool begins with."`
+	PGNum         *int          `hcl:"pg_num,optional" min:"1" max:"32768" doc:"Placement groups; with autoscale on only what the pool begins with (default: 32, and 128 without autoscale)."`
 	PGNumMin      *int          `hcl:"pg_num_min,optional" min:"1" max:"32768" doc:"The number of placement groups below which autoscale does not go."`
 	TargetSize    string        `hcl:"target_size,optional" doc:"How much the pool is going to hold, for autoscale." example:"\"2T\""`
 	TargetRatio   *float64      `hcl:"target_size_ratio,optional" min:"0" doc:"What part of the cluster the pool is going to use, relative to other pools, for autoscale."`

@@ -65,6 +65,10 @@ func (w *world) rule(gate string, s poolSettings) []module.Change {
 	}})
 }
 
+// firstPGs is what a pool begins with that scales by itself: Ceph's own default. Proxmox's 128 are more than a few small disks
+// may bear together (mon_max_pg_per_osd).
+var firstPGs = 32
+
 // createPool plans a new pool. Its storage is registered by a change of its own, so that a pool without one is mended too.
 func (w *world) createPool(gate, name string, s poolSettings) (module.Change, bool) {
 	actor := w.actor()
@@ -85,6 +89,9 @@ func (w *world) createPool(gate, name string, s poolSettings) (module.Change, bo
 	}
 	number("size", &size)
 	number("min_size", &minSize)
+	if s.PGNum == nil && orDefault(s.Autoscale, "on") == "on" {
+		s.PGNum = &firstPGs
+	}
 	number("pg_num", s.PGNum)
 	number("pg_num_min", s.PGNumMin)
 	option("pg_autoscale_mode", orDefault(s.Autoscale, "on"))

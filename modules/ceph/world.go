@@ -36,18 +36,16 @@ type world struct {
 
 type warning struct{ host, text string }
 
-// probes lists the reads that look makes. They are listed twice: for Plan, and for Read when nothing has to be changed.
+// probes lists the reads that look makes.
 func probes(t module.Target) []module.Probe {
 	if t.Cluster() == nil {
 		return nil
 	}
 	var list []module.Probe
-	for range 2 {
-		for i, name := range t.Cluster().Nodes {
-			list = append(list, module.Probe{Host: name, Command: pve.ProbeNode(pve.Options{})}, module.Probe{Host: name, Command: ceph.ProbeNode()})
-			if i == 0 {
-				list = append(list, module.Probe{Host: name, Command: ceph.ProbeCluster()})
-			}
+	for i, name := range t.Cluster().Nodes {
+		list = append(list, module.Probe{Host: name, Command: pve.ProbeNode(pve.Options{})}, module.Probe{Host: name, Command: ceph.ProbeNode()})
+		if i == 0 {
+			list = append(list, module.Probe{Host: name, Command: ceph.ProbeCluster()})
 		}
 	}
 	return list
