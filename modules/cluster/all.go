@@ -18,5 +18,6 @@ func All() []module.Module {
 		qdevice(),
 		nodeRemove(),
 		corosyncLink(),
+		datacenter(),
 	}
 }
