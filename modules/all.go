@@ -8,11 +8,12 @@ import (
 	"github.com/pxrun/pxrun/modules/ceph"
 	"github.com/pxrun/pxrun/modules/cluster"
 	"github.com/pxrun/pxrun/modules/ha"
+	"github.com/pxrun/pxrun/modules/network"
 	"github.com/pxrun/pxrun/modules/storage"
 	"github.com/pxrun/pxrun/modules/system"
 )
 
 // All returns every built-in module.
 func All() []module.Module {
-	return slices.Concat(ceph.All(), cluster.All(), ha.All(), storage.All(), system.All())
+	return slices.Concat(ceph.All(), cluster.All(), ha.All(), network.All(), storage.All(), system.All())
 }
