@@ -45,6 +45,7 @@ func Write(f *Found, l Login) (text []byte, notes []string) {
 	w.book = book.Body()
 	w.book.SetAttributeTraversal("cluster", traversal("cluster", w.cluster))
 	w.forming()
+	w.datacenter()
 	w.storages()
 	w.ceph()
 	w.highAvailability()
