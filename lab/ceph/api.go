@@ -102,8 +102,10 @@ func (n *Node) startTask(ctx context.Context, p *machine.Proc, c command, o pvet
 	var tail strings.Builder
 	child := *p
 	child.Stderr = &tail
+	before := n.lastTask()
 	code := c.run(ctx, &child, o)
-	started, upid := n.lastTask()
+	upid := n.lastTask()
+	started := upid != before
 	switch {
 	case code == pvetool.ExitKilled:
 		return nil, pvetool.ErrKilled
@@ -112,20 +114,20 @@ func (n *Node) startTask(ctx context.Context, p *machine.Proc, c command, o pvet
 	}
 	fmt.Fprint(p.Stderr, tail.String())
 	if !started {
-		return nil, nil
+		return nil, nil //nolint:nilnil // pvesh prints nothing
 	}
 	return upid, nil
 }
 
 // lastTask is the id of the node's task that ended last.
-func (n *Node) lastTask() (bool, string) {
+func (n *Node) lastTask() string {
 	index, err := n.m.FS.ReadFile("/var/log/pve/tasks/index")
 	if err != nil {
-		return false, ""
+		return ""
 	}
 	lines := strings.Split(strings.TrimSpace(string(index)), "\n")
 	upid, _, _ := strings.Cut(lines[len(lines)-1], " ")
-	return upid != "", upid
+	return upid
 }
 
 func (k *call) apiStatus() (any, error) {

@@ -36,7 +36,7 @@ type labTest struct {
 }
 
 // inLab runs a test in a lab in a bubble, where time passes by itself.
-func inLab(t *testing.T, spec lab.Spec, test func(s *labTest)) {
+func inLab(t *testing.T, spec lab.Spec, test func(t *labTest)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -120,14 +120,14 @@ func (t *labTest) ceph(n int) {
 }
 
 func TestThreeNodesFormACephCluster(t *testing.T) {
-	inLab(t, site(3, "9.1.8"), func(s *labTest) {
-		s.ceph(3)
-		out := s.ok("pve1", "pveceph pool create vm --add_storages 1 --pg_autoscale_mode on --pg_num 32")
+	inLab(t, site(3, "9.1.8"), func(t *labTest) {
+		t.ceph(3)
+		out := t.ok("pve1", "pveceph pool create vm --add_storages 1 --pg_autoscale_mode on --pg_num 32")
 		require.Contains(t, out, "pool vm: applying size = 3\n")
 		clean := func() bool {
-			out := s.ok("pve2", "ceph --connect-timeout 10 -s -f json")
+			out := t.ok("pve2", "ceph --connect-timeout 10 -s -f json")
 			return strings.Contains(out, `"pgs_by_state":[{"count":33,"state_name":"active+clean"}]`) && strings.Contains(out, `"status":"HEALTH_OK"`)
 		}
-		s.eventually("everything is clean", clean)
+		t.eventually("everything is clean", clean)
 	})
 }

@@ -30,12 +30,8 @@ func (c *Cluster) health() []check {
 	}
 	add(c.monHealth())
 	add(c.clockHealth())
-	if c.active == nil || !c.active.on {
-		if len(c.mgrs) == 0 {
-			add(check{"MGR_DOWN", warns, "no active mgr", 1, nil})
-		} else if c.active == nil || c.failover == 0 {
-			add(check{"MGR_DOWN", warns, "no active mgr", 1, nil})
-		}
+	if (c.active == nil || !c.active.on) && c.failover == 0 { // a silent one is waited for
+		add(check{"MGR_DOWN", warns, "no active mgr", 1, nil})
 	}
 	out = append(out, c.osdHealth()...)
 	out = append(out, c.pgHealth()...)

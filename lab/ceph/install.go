@@ -96,6 +96,9 @@ func (n *Node) packages(version string) []machine.Package {
 		}}
 	}
 	one := func(name string, depends ...string) machine.Package {
+		for i, d := range depends {
+			depends[i] = d + " (= " + version + ")"
+		}
 		return machine.Package{Name: name, Version: version, Section: "admin", Origin: "Proxmox", Size: 8 << 20, Depends: depends}
 	}
 	mon, osd, mgr, mds, volume := one("ceph-mon", "ceph-base"), one("ceph-osd", "ceph-base"), one("ceph-mgr", "ceph-base", "ceph-mgr-modules-core"), one("ceph-mds", "ceph-base"), one("ceph-volume", "ceph-osd")

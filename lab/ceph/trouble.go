@@ -92,7 +92,9 @@ func (m *Model) DisksChanged(node string) {
 	}
 	have := map[string]bool{}
 	for _, v := range n.disks.Volumes() {
-		have[v.Tags["ceph.osd_fsid"]] = true
+		if v.Tags["ceph.type"] == "block" {
+			have[v.Tags["ceph.osd_fsid"]] = true
+		}
 	}
 	var dead []string
 	m.mu.Lock()

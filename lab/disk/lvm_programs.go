@@ -142,6 +142,7 @@ func (d *Disks) lvmRows(kind string, size func(int64) string) []map[string]strin
 		for _, b := range d.orphanPVs() {
 			rows = append(rows, map[string]string{"pv_name": "/dev/" + b.name, "pv_fmt": "lvm2", "pv_attr": "---", "pv_size": size(b.size), "pv_free": size(b.size), "pv_used": size(0), "pv_uuid": b.uuid})
 		}
+		slices.SortFunc(rows, func(a, b map[string]string) int { return strings.Compare(a["pv_name"], b["pv_name"]) })
 	}
 	return rows
 }

@@ -61,8 +61,9 @@ func (a *apt) add(c *change, target Package) int {
 	}
 	have, installed := a.p.Machine.Installed(target.Name)
 	for _, need := range target.Depends {
-		name, _, _ := strings.Cut(need, " ")
-		if _, ok := a.p.Machine.Installed(name); ok || name == target.Name {
+		name, version, _ := strings.Cut(need, " ")
+		exact, bound := strings.CutPrefix(strings.TrimSuffix(version, ")"), "(= ")
+		if have, ok := a.p.Machine.Installed(name); ok && (!bound || have.Version == exact) || name == target.Name {
 			continue
 		}
 		dep, ok := a.p.Machine.Candidate(name)

@@ -14,7 +14,7 @@ type Package struct {
 	// Arch is "all" or "amd64" (the default). Section, Origin and Description are what apt shows.
 	Arch, Section, Origin, Description string
 	Size                               int64
-	// Depends names packages that are installed first.
+	// Depends names packages that are installed first, of any version or of one: "ceph-base (= 19.2.3-pve2)".
 	Depends []string
 	// Files are written at installation and taken away at removal.
 	Files map[string]string
