@@ -93,7 +93,9 @@ func runLabUp(ctx context.Context, a *app, o labUpOptions) error {
 	if err != nil {
 		return err
 	}
-	made, err := lab.New(labSpec(doc.Site, o.release, o.speed, o.seed))
+	spec := labSpec(doc.Site, o.release, o.speed, o.seed)
+	addBackends(&spec, doc)
+	made, err := lab.New(spec)
 	if err != nil {
 		return &exitError{exitInvalid, fmt.Errorf("the inventory cannot be simulated: %w", err)}
 	}
