@@ -38,7 +38,7 @@ func labSpec(site *inventory.Site, release string, speed float64, seed uint64) l
 			for _, l := range h.Node.Links {
 				one.Links = append(one.Links, l.Address.String())
 			}
-			one.Links = append(one.Links, labAddresses(h)...)
+			one.Links = append(one.Links, labAddresses(site, h)...)
 			one.Disks = labDisks(h.Node.OSDs)
 			one.BMC = labController(h)
 		} else {
@@ -61,11 +61,27 @@ func labSpec(site *inventory.Site, release string, speed float64, seed uint64) l
 }
 
 // labAddresses are the host's further addresses, such as those in the networks of storage: every variable of the host that is
-// an address.
-func labAddresses(h inventory.Host) []string {
+// an address which nobody else names. One that several hosts name is a gateway, a resolver or the like.
+func labAddresses(site *inventory.Site, h inventory.Host) []string {
+	named := func(addr string) (times int) {
+		for i, other := range site.Hosts {
+			if labAddress(other, i) == addr {
+				times++
+			}
+			if other.Node != nil && slices.ContainsFunc(other.Node.Links, func(l inventory.Link) bool { return l.Address.String() == addr }) {
+				times++
+			}
+			for name := range other.Vars {
+				if a, ok := addressVar(other, name); ok && a == addr {
+					times++
+				}
+			}
+		}
+		return times
+	}
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(h.Vars)) {
-		if a, ok := addressVar(h, name); ok && name != controllerVar {
+		if a, ok := addressVar(h, name); ok && name != controllerVar && named(a) == 1 {
 			out = append(out, a)
 		}
 	}
@@ -226,9 +242,7 @@ func (a *app) labFor(ctx context.Context, doc *runbooks.Document, release string
 	if !errors.Is(err, lab.ErrNoLab) {
 		return nil, nil, err
 	}
-	spec := labSpec(doc.Site, release, speed, 1)
-	addBackends(&spec, doc)
-	made, err := lab.New(spec)
+	made, err := lab.New(labSpec(doc.Site, release, speed, 1))
 	if err != nil {
 		return nil, nil, &exitError{exitInvalid, fmt.Errorf("the inventory cannot be simulated: %w", err)}
 	}

@@ -108,7 +108,8 @@ func (n *Node) lastOn(m *OSDMap, byID string) (OSD, bool) {
 			continue
 		}
 		for _, id := range o.DeviceIDs {
-			if serial := id[strings.LastIndexByte(id, '_')+1:]; len(serial) > 3 && strings.HasSuffix(byID, serial) {
+			serial := id[strings.LastIndexByte(id, '_')+1:]
+			if strings.HasSuffix(byID, "-"+id) || len(serial) > 3 && strings.HasSuffix(byID, serial) {
 				return o, true
 			}
 		}

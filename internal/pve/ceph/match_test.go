@@ -121,7 +121,7 @@ func TestMatchDisk(t *testing.T) {
 		{"an OSD of another node", osdOn("4"), ceph.Swapped, "osd.4 last ran on pve2 (it is up)"},
 		{"another disk", swapped, ceph.Swapped, "osd.0 last ran on the disk ACME_SSD_A1, and lies on one with serial Z9 now"},
 		{"cut off", osdOn("9"), ceph.Cut, "osd.9 is on it, down, and part of no host"},
-		{"gone", testNode{disks: []string{blank("sdb", "NEW")}, links: []string{"ata-ACME_SSD_NEW /dev/sdb"}}, ceph.Missing, "the node has no /dev/disk/by-id/ata-ACME_SSD_A1; disks with nothing on them: /dev/disk/by-id/ata-ACME_SSD_NEW (960.2 GB, ACME SSD, serial NEW)"},
+		{"gone", testNode{disks: []string{blank("sdb", "NEW")}, links: []string{"ata-ACME_SSD_NEW /dev/sdb"}}, ceph.Missing, "the node has no /dev/disk/by-id/ata-ACME_SSD_A1; osd.0 was on it and is up; disks with nothing on them: /dev/disk/by-id/ata-ACME_SSD_NEW (960.2 GB, ACME SSD, serial NEW)"},
 		{"partition's name", testNode{links: []string{"ata-ACME_SSD_A1 /dev/sda3"}}, ceph.Missing, "which is no whole disk"},
 	}
 	for _, tt := range tests {
