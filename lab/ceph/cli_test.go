@@ -85,6 +85,7 @@ func TestInstallAsksUnlessItIsTold(t *testing.T) {
 			{"pve1", "pveceph install --version squid </dev/null", "update available package list\nstart installation\n.*", ".*401  Unauthorized.*E: Unable to locate package ceph\napt failed during ceph installation \\(25600\\)\n", 255},
 			{"pve1", "echo 'APT::Get::Assume-Yes \"true\"; DPkg::Lock::Timeout \"300\";' >/run/apt.conf; APT_CONFIG=/run/apt.conf pveceph install --version squid --repository no-subscription", ".*\ninstalled Ceph 19.2 Squid successfully!\n\nreloading API to load new Ceph RADOS library...\n", "\nHINT: .*", 0},
 			{"pve1", "ceph-mon --version; dpkg-query -W -f '${Package} ${Version}\\n' ceph ceph-mon ceph-osd ceph-common", "ceph version 19.2.3 .*squid.*ceph 19.2.3-pve2\nceph-common 19.2.3-pve2\nceph-mon 19.2.3-pve2\nceph-osd 19.2.3-pve2\n", "", 0},
+			{"pve1", "printf 'Types: deb\\nURIs: https://enterprise.proxmox.com/debian/ceph-tentacle\\nSuites: trixie\\nComponents: enterprise\\nEnabled: false\\n\\nTypes: deb\\nURIs: http://download.proxmox.com/debian/ceph-squid\\nSuites: trixie\\nComponents: no-subscription\\n' >/etc/apt/sources.list.d/ceph.sources; pveceph install --version squid --repository manual", ".*ceph is already the newest version.*successfully!.*", ".*401  Unauthorized.*", 0},
 			{"pve1", "yes | pveceph install --version tentacle --repository no-subscription >/dev/null 2>&1; ceph-osd --version", "ceph version 20.2.*tentacle.*", "", 0},
 			{"pve1", "touch /run/pve-ceph-install-flag; pveceph init", "", "binary not installed: /usr/bin/ceph-mon\n", 2},
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -63,11 +64,6 @@ func (n *Node) offer() error {
 	first := releases(major)[0].version
 	if err := n.m.Install(context.Background(), n.common(first)); err != nil {
 		return err
-	}
-	for _, r := range releases(major) {
-		f := n.m.AptFaults()
-		f.Unauthorized = append(f.Unauthorized, "https://enterprise.proxmox.com/debian/ceph-"+r.name)
-		n.m.SetAptFaults(f)
 	}
 	n.m.Offer(machine.Package{Name: "gdisk", Version: "1.0.10-2", Programs: map[string]machine.Program{"/usr/sbin/sgdisk": n.disks.Sgdisk}}, machine.Package{Name: "nvme-cli", Version: "2.13-2"})
 	return n.m.FS.MkdirAll("/etc/ceph", 0o755)
@@ -155,14 +151,7 @@ func (n *Node) pvecephInstall(ctx context.Context, p *machine.Proc, args []strin
 	if repo == "" {
 		repo = "enterprise"
 	}
-	switch repo {
-	case "enterprise":
-		fmt.Fprint(p.Stderr, "\nWARN: Enterprise repository selected, but no active subscription!\n\n")
-	case "no-subscription":
-		fmt.Fprint(p.Stderr, "\nHINT: The no-subscription repository is not the best choice for production setups.\nProxmox recommends using the enterprise repository with a valid subscription.\n")
-	case "test":
-		fmt.Fprint(p.Stderr, "\nWARN: The test repository should only be used for test setups or after consulting the official Proxmox support!\n\n")
-	}
+	n.warnOfRepository(p, repo)
 	if o.Values["version"] == "" && p.TTY {
 		p.Printf("This will install Ceph %s - continue (y/N)? ", chosen.title())
 		if answer := readLine(p.Stdin); !slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer))) {
@@ -170,6 +159,22 @@ func (n *Node) pvecephInstall(ctx context.Context, p *machine.Proc, args []strin
 		}
 	}
 	return n.install(ctx, p, chosen, repo)
+}
+
+// warnOfRepository says what Proxmox thinks of the choice.
+func (n *Node) warnOfRepository(p *machine.Proc, repo string) {
+	subscribed := exists(p.View(), "/etc/subscription")
+	switch {
+	case subscribed && repo != "enterprise":
+		fmt.Fprint(p.Stderr, "\nNOTE: The node has an active subscription but a non-production Ceph repository selected.\n\n")
+	case subscribed:
+	case repo == "enterprise":
+		fmt.Fprint(p.Stderr, "\nWARN: Enterprise repository selected, but no active subscription!\n\n")
+	case repo == "no-subscription":
+		fmt.Fprint(p.Stderr, "\nHINT: The no-subscription repository is not the best choice for production setups.\nProxmox recommends using the enterprise repository with a valid subscription.\n")
+	case repo == "test":
+		fmt.Fprint(p.Stderr, "\nWARN: The test repository should only be used for test setups or after consulting the official Proxmox support!\n\n")
+	}
 }
 
 // readLine reads a line without taking more than it.
@@ -251,42 +256,50 @@ func (n *Node) install(ctx context.Context, p *machine.Proc, r release, repo str
 
 // refresh puts on offer what the repositories of the sources have, unless they could not be reached.
 func (n *Node) refresh() {
-	f, sources := n.m.AptFaults(), n.sources()
+	f := n.m.AptFaults()
+	if f.Offline {
+		return
+	}
 	for _, r := range releases(n.pve.Release().Major()) {
-		mark := "debian/ceph-" + r.name
-		if !strings.Contains(sources, mark) || f.Offline {
-			continue
-		}
-		n.m.Withdraw("ceph", "ceph-base", "ceph-common", "ceph-fuse", "ceph-mds", "ceph-volume", "ceph-mgr", "ceph-mgr-modules-core", "ceph-mon", "ceph-osd")
-		for line := range strings.Lines(sources) {
-			if strings.Contains(line, mark) && !slices.ContainsFunc(f.Unauthorized, func(u string) bool { return strings.Contains(line, strings.TrimRight(u, "/")) }) {
+		for i, one := range slices.DeleteFunc(n.sources(), func(s string) bool { return !strings.Contains(s, "debian/ceph-"+r.name) }) {
+			if i == 0 {
+				n.m.Withdraw("ceph", "ceph-base", "ceph-common", "ceph-fuse", "ceph-mds", "ceph-volume", "ceph-mgr", "ceph-mgr-modules-core", "ceph-mon", "ceph-osd")
+			}
+			if !slices.ContainsFunc(f.Unauthorized, func(u string) bool { return strings.Contains(one, strings.TrimRight(u, "/")) }) {
 				n.m.Offer(n.packages(r.version)...)
 			}
 		}
 	}
 }
 
-// sources are all files of apt's sources together, without those that are switched off.
-func (n *Node) sources() string {
+// sources are the entries of apt's sources that are switched on, one a line or a stanza.
+func (n *Node) sources() []string {
 	const dir = "/etc/apt/sources.list.d"
 	list, err := n.m.FS.ReadDir(dir)
 	if err != nil {
-		return ""
+		return nil
 	}
-	var b strings.Builder
+	var out []string
 	for _, entry := range list {
 		text, err := n.m.FS.ReadFile(dir + "/" + entry.Name)
-		if err != nil || strings.Contains(string(text), "Enabled: no") || strings.Contains(string(text), "Enabled: false") {
+		if err != nil {
 			continue
 		}
-		for line := range strings.Lines(string(text)) {
-			if !strings.HasPrefix(line, "#") {
-				b.WriteString(line)
+		separator := "\n"
+		if strings.HasSuffix(entry.Name, ".sources") {
+			separator = "\n\n"
+		}
+		for one := range strings.SplitSeq(string(text), separator) {
+			if !strings.HasPrefix(one, "#") && !off.MatchString(one) {
+				out = append(out, one)
 			}
 		}
 	}
-	return b.String()
+	return out
 }
+
+// off is a stanza that is switched off.
+var off = regexp.MustCompile(`(?mi)^Enabled:\s*(no|false|0)\s*$`)
 
 // checkInstalled is the first check of most commands.
 func (n *Node) checkInstalled(names ...string) error {
