@@ -242,7 +242,9 @@ func (a *app) labFor(ctx context.Context, doc *runbooks.Document, release string
 	if !errors.Is(err, lab.ErrNoLab) {
 		return nil, nil, err
 	}
-	made, err := lab.New(labSpec(doc.Site, release, speed, 1))
+	spec := labSpec(doc.Site, release, speed, 1)
+	addBackends(&spec, doc)
+	made, err := lab.New(spec)
 	if err != nil {
 		return nil, nil, &exitError{exitInvalid, fmt.Errorf("the inventory cannot be simulated: %w", err)}
 	}
