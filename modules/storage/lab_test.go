@@ -156,6 +156,32 @@ func TestStorageWhoseServerGoesAway(t *testing.T) {
 	require.Contains(t, strings.Join(target.Warnings(), "\n"), "pve1: storage nas has not been active here for five minutes")
 }
 
+// Whatever dies while a storage is made, the next run finishes it; a lock that somebody holds for a while is waited for.
+func TestStorageThatWasCutOff(t *testing.T) {
+	t.Parallel()
+	target, m := labTarget(t, 1), storageModule()
+	for _, f := range []lab.Fault{
+		{Kind: "die", Target: "pve1", Phase: "storage:add"}, {Kind: "die", Target: "pve1", Match: "pvesm status"},
+		{Kind: "lie", Target: "pve1", Match: "pvesm add", Value: "warning"},
+	} {
+		target.Fault(f)
+		changes, err := target.Plan(m, nas+"active_within = \"10s\"")
+		require.NoError(t, err)
+		if f.Match == "pvesm status" {
+			require.NoError(t, target.Apply(changes), "the question is asked again")
+		} else {
+			require.Error(t, target.Apply(changes))
+		}
+		target.Converge(m, nas)
+		require.NoError(t, target.Lab.ClearFault(0))
+		target.Converge(m, "id = \"nas\"\nensure = \"absent\"")
+	}
+	target.Fault(lab.Fault{Kind: "cfs-lock", Target: "pve1", Value: "file-storage_cfg"})
+	changes, err := target.Plan(m, nas)
+	require.NoError(t, err)
+	require.ErrorContains(t, target.Apply(changes), "got lock request timeout")
+}
+
 func TestReplication(t *testing.T) {
 	t.Parallel()
 	target, m := labTarget(t, 3), replication()

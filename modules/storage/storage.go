@@ -233,7 +233,7 @@ func (w *world) fixed(a storageArgs, have config.Section, diffs []storage.Differ
 	}
 	override := fmt.Sprintf("Proxmox VE cannot change it. Take the entry away with ensure = \"absent\", which leaves the data alone, and add it anew; or use another name than %s", a.ID)
 	if users := storage.References(w.Drives, a.ID); len(users) > 0 {
-		saw = append(saw, "used by "+names1(users))
+		saw = append(saw, "used by "+nameSome(users))
 		override = "Proxmox VE cannot change it while guests use it: use another name, and move their disks there"
 	}
 	return &module.Refusal{
@@ -248,8 +248,8 @@ func orNothing(text string) string {
 	return text
 }
 
-// names1 names the users of a storage, a few of them.
-func names1(users []storage.Reference) string {
+// nameSome names the users of a storage, a few of them.
+func nameSome(users []storage.Reference) string {
 	const few = 5
 	var out []string
 	for i, u := range users {
@@ -299,7 +299,7 @@ func (w *world) planRemoval(a storageArgs, have config.Section, there bool) ([]m
 func (w *world) needed(id string) *module.Refusal {
 	var saw []string
 	if users := storage.References(w.Drives, id); len(users) > 0 {
-		saw = append(saw, "used by "+names1(users))
+		saw = append(saw, "used by "+nameSome(users))
 	}
 	for _, other := range w.Storages {
 		if base, _, ok := strings.Cut(other.Values["base"], ":"); ok && base == id {
