@@ -41,8 +41,6 @@ func labSpec(site *inventory.Site, release string, speed float64, seed uint64) l
 			one.Links = append(one.Links, labAddresses(site, h)...)
 			one.Disks = labDisks(h.Node.OSDs)
 			one.BMC = labController(h)
-		} else {
-			one.Packages = []string{"corosync-qnetd"}
 		}
 		if user := h.SSH.User; user != "" && user != "root" {
 			account := lab.UserSpec{Name: user, Sudo: "none", Password: h.SSH.Become.Password.Reveal()}

@@ -96,25 +96,29 @@ func (v *removal) gate() module.Refusals {
 		refuse("", "no member that answers is quorate", "quorum without "+node, "pvecm status", "bring absent nodes back; expected votes are never lowered by this program")
 		return out
 	}
+	var seen []string
 	for _, m := range v.members {
 		if why := unreadOf(m, "pmxcfs", "members", "guests", "conf", "quorum"); why != "" {
 			refuse(m.Host, why, "a member that answers", "timeout 5 ls /etc/pve", "")
 			continue
 		}
 		if m.Members.Online(node) {
-			refuse(m.Host, node+" is online", "a node that is off for good: drained, its Ceph daemons and replication jobs removed, then powered off", "cat /etc/pve/.members",
-				"none: removing a node that runs takes its corosync down and may cost the cluster its quorum")
+			seen = append(seen, m.Host)
 		}
 		if m.Conf.Version != v.conf.Version || !m.ConfsEqual {
 			refuse(m.Host, fmt.Sprintf("version %d of the configuration, and %d elsewhere, or another in /etc/corosync", m.Conf.Version, v.conf.Version), "one configuration on all members that are online", "grep config_version /etc/pve/corosync.conf /etc/corosync/corosync.conf", "")
 		}
 	}
+	switch {
+	case len(seen) > 0:
+		refuse(node, node+" is online, seen by "+strings.Join(seen, ", "), "a node that is off for good: drained, its Ceph daemons and replication jobs removed, then powered off", "cat /etc/pve/.members",
+			"none: removing a node that runs takes its corosync down and may cost the cluster its quorum")
+	case len(v.answered) > 0:
+		refuse(node, strings.Join(v.answered, ", ")+" answers a ping", "a node that is powered off: one that only lost its cluster may still run guests", "ping "+v.answered[0], "power it off")
+	}
 	if guests := v.guests(); len(guests) > 0 {
 		refuse(node, guestsText(guests)+" belong to it", "no guests: their configuration goes with the node", "grep -l . /etc/pve/nodes/"+node+"/*/*.conf",
 			"start the node once more and migrate them, or, when it is lost and its disks are elsewhere, move each configuration by hand")
-	}
-	if len(v.answered) > 0 {
-		refuse(node, strings.Join(v.answered, ", ")+" answers a ping", "a node that is powered off: one that only lost its cluster may still run guests", "ping "+v.answered[0], "power it off")
 	}
 	for _, name := range v.others() {
 		if v.conf.Device != nil && !v.online(name) {
