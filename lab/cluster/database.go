@@ -24,9 +24,6 @@ type database struct {
 	parsed     *Conf
 	parsedFrom *inode
 	parsedAt   uint64
-
-	// sharers are the nodes that were in sync with this database last.
-	sharers string
 }
 
 // inode is a file or folder of a database.

@@ -21,6 +21,7 @@ type pmxcfs struct {
 	db             *database
 	mark           string // what config.db holds in place of the database
 	started        time.Time
+	knowsLocks     time.Duration     // since when, on the lab's clock: locks are timed by each pmxcfs for itself
 	session        int               // counts starts, so that a timer of an earlier one does nothing
 	clinfo         int               // the version in .members
 	ips            map[string]string // node name to address, as the nodes told each other
@@ -65,7 +66,7 @@ func (n *Node) startPmxcfs(_ context.Context, local bool) error {
 	session := p.session + 1
 	*p = pmxcfs{
 		running: true, local: local, db: db, started: n.now(), session: session, mark: mark,
-		ips: map[string]string{n.name: n.ip.String()},
+		ips: map[string]string{n.name: n.ip.String()}, knowsLocks: n.w.clock.Elapsed(),
 	}
 	p.clusteredSince = !local && db.lookup("/corosync.conf") != nil
 	if p.clusteredSince {
@@ -175,7 +176,6 @@ func (w *World) synchronise() {
 			newest = newest.clone()
 		}
 		used[newest] = true
-		newest.sharedBy(group, w.clock.Elapsed())
 		changed := false
 		for _, n := range group {
 			n.logQuorum()
@@ -185,7 +185,7 @@ func (w *World) synchronise() {
 			}
 			if n.pmx.db != newest {
 				changed = true
-				n.pmx.db = newest
+				n.pmx.db, n.pmx.knowsLocks = newest, w.clock.Elapsed()
 			}
 		}
 		if changed {
@@ -194,25 +194,16 @@ func (w *World) synchronise() {
 	}
 }
 
-// sharedBy notes who is in sync with the database. When that changes, pmxcfs makes its table of locks anew: the locks that
-// are held then expire a full period after that, not after their last renewal.
-func (d *database) sharedBy(group []*Node, now time.Duration) {
-	names := make([]string, len(group))
-	for i, n := range group {
-		names[i] = n.name
+// lockAge is for how long a lock has not been renewed, as far as pmxcfs knows: the node with the lowest id judges that for
+// all, and it counts from when it got to know the lock if that was later. The caller holds the lock of the world.
+func (n *Node) lockAge(lock *inode) time.Duration {
+	judge := n
+	for _, other := range n.w.nodes {
+		if n.pmx.attached && other.pmx.running && other.pmx.attached && other.pmx.db == n.pmx.db && other.coro.id < judge.coro.id {
+			judge = other
+		}
 	}
-	sharers := strings.Join(names, " ")
-	if sharers == d.sharers {
-		return
-	}
-	d.sharers = sharers
-	locks := d.lookup("/priv/lock")
-	if locks == nil {
-		return
-	}
-	for _, lock := range locks.children {
-		lock.renewed = max(lock.renewed, now)
-	}
+	return n.w.clock.Elapsed() - max(lock.renewed, judge.pmx.knowsLocks)
 }
 
 // logQuorum writes what pmxcfs writes when it gains or loses the right to change things. The caller holds the lock.

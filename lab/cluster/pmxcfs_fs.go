@@ -359,7 +359,7 @@ func (f pveFS) Chtimes(p string, _, mtime time.Time) error {
 		now := f.n.w.clock.Elapsed()
 		switch {
 		case mtime.Unix() == 0:
-			if now-i.renewed > f.n.w.timing.LockExpiry {
+			if f.n.lockAge(i) > f.n.w.timing.LockExpiry {
 				delete(db.lookup(path.Dir(p)).children, path.Base(p))
 				db.version++
 			}

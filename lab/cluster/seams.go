@@ -142,6 +142,3 @@ func (n *Node) GuestStamp() Stamp {
 	}
 	return Stamp{db: n.pmx.db, version: uint64(n.pmx.db.guestSeq)} //nolint:gosec // counts up from 1
 }
-
-// LockExpiry is the age at which a lock of pmxcfs may be taken away from a node that does not renew it.
-func (w *World) LockExpiry() time.Duration { return w.timing.LockExpiry }

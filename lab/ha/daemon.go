@@ -250,35 +250,36 @@ func (d *daemon) locked(code func() error) error {
 // lock is a lock that the daemon holds, or tries to.
 type lock struct {
 	id   string
-	last time.Duration // of the last renewal; 0 while it is not held
+	last time.Duration // of the last renewal, on the lab's clock; 0 before the first
+	held bool
 }
 
-// renewLimit is the age up to which a lock is renewed; an older one has to be won anew.
-const renewLimit = 100 * time.Second
+// lockLife is how long a lock lives without being renewed. Within that time its owner goes on renewing it, also after an
+// outage of pmxcfs; after it the lock has to be won anew.
+const lockLife = 120 * time.Second
 
-// take renews a lock, or tries to get it.
+// take renews a lock, or tries to get it. An expired lock of somebody else is taken away by one try, for the next to win.
 func (d *daemon) take(l *lock) bool {
 	path := pve + "priv/lock/" + l.id
 	now := d.stack.clock.Elapsed()
 	held := false
 	switch {
 	case !d.node.Mounted():
-	case l.last > 0 && now-l.last < renewLimit:
+	case l.last > 0 && now-l.last < lockLife:
 		held = d.view.Chtimes(path, time.Unix(0, 0), d.stack.machine.Now()) == nil
 	default:
 		if held = d.view.Mkdir(path, 0o755) == nil; !held {
 			_ = d.view.Chtimes(path, time.Unix(0, 0), time.Unix(0, 0)) // asks for an expired lock to be taken away
-			held = d.view.Mkdir(path, 0o755) == nil
 		}
 	}
-	if held != (l.last > 0) {
+	if held != l.held {
 		word := "lost lock"
 		if held {
 			word = "successfully acquired lock"
 		}
 		d.log(word + " '" + l.id + "'")
 	}
-	l.last = 0
+	l.held = held
 	if held {
 		l.last = max(now, 1)
 	}
@@ -287,8 +288,8 @@ func (d *daemon) take(l *lock) bool {
 
 // drop gives a lock back.
 func (d *daemon) drop(l *lock) {
-	if l.last > 0 && d.node.Mounted() {
+	if l.held && d.node.Mounted() {
 		_ = d.view.Remove(pve + "priv/lock/" + l.id) // else it expires
 	}
-	l.last = 0
+	l.last, l.held = 0, false
 }

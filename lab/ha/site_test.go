@@ -48,6 +48,8 @@ type fakeGuests struct {
 	running map[string]string // the node of each that runs
 	fail    map[string]bool   // "start vm:100", "start vm:100 pve1", "migrate vm:100"
 	took    []string
+	moving  int // migrations that go on
+	peak    int // the most at once
 }
 
 const guestStart, guestStop, guestMove = 2 * time.Second, 3 * time.Second, 10 * time.Second
@@ -115,14 +117,29 @@ func (g *fakeGuests) Shutdown(ctx context.Context, node, sid string, timeout tim
 	return nil
 }
 
+func (g *fakeGuests) count(by int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.moving += by
+	g.peak = max(g.peak, g.moving)
+}
+
+func (g *fakeGuests) fails(what string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.fail[what]
+}
+
 func (g *fakeGuests) Migrate(ctx context.Context, node, sid, target string, online bool) error {
+	g.count(1)
+	defer g.count(-1)
 	if err := g.site.clock.Sleep(ctx, guestMove); err != nil {
 		return err
 	}
 	if err := g.note(fmt.Sprintf("migrate %s online=%v", sid, online), node+">"+target); err != nil {
 		return err
 	}
-	if g.fail["migrate "+sid] {
+	if g.fails("migrate " + sid) {
 		return errors.New("migration aborted")
 	}
 	runs := g.Running(node, sid)
