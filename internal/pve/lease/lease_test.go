@@ -350,7 +350,7 @@ func TestOnlyOneOfManyWins(t *testing.T) {
 			locked(t, errs[i])
 		}
 	}
-	require.Equal(t, 1, won)
+	require.Equal(t, 1, won, "%v", errs)
 }
 
 // Many runs that all find the same lease at its end: one takes it over.
@@ -376,7 +376,21 @@ func TestOnlyOneTakesAnEndedLeaseOver(t *testing.T) {
 			locked(t, err)
 		}
 	}
-	require.Equal(t, 1, won)
+	require.Equal(t, 1, won, "%v", errs)
+}
+
+// A run that is refused on a node does not take the lease of the node's cluster in passing.
+func TestRefusedRunDoesNotTakeTheCluster(t *testing.T) {
+	w := newWorld(t, "pve1", "pve2")
+	w.form("lab", "pve1", "pve2")
+	up, boot := uptime(t)
+	w.leave(w.path("lock-pve1", "lease.json"), up+100, boot)
+	_, err := w.acquire("run1", "pve1")
+	require.Equal(t, "run0", locked(t, err).Owner.Run)
+	require.NoFileExists(t, w.path("pve-lab", "priv", "pxrun-lease.json"))
+	l, err := w.acquire("run0", "pve1", "pve2")
+	require.NoError(t, err)
+	w.release(l)
 }
 
 // Two controllers that enter the cluster by different nodes, with no host in common.

@@ -86,7 +86,7 @@ judge() {
 }
 
 text() { printf '{\n"expires": %s,\n"run": "%s",\n"boot": "%s",\n"owner": %s\n}\n' "$((now + ttl))" "$run" "$boot" "$owner"; }
-answer() { echo "$place $1"; }
+answer() { echo "$place $1"; said=$1; }
 held() { answer "held $left"; cat "$file"; }
 
 # create: make the file, or fail if there is one
@@ -232,6 +232,10 @@ if [ -L "$dir" ] || [ ! -O "$dir" ]; then
 else
 	local_lease
 	if [ $does = drop ] && [ ! -O / ]; then rmdir "$dir" 2>/dev/null; fi # else it would keep root out
+	case $verb.$said in # whoever is refused here must not keep others out of the cluster
+	take.ok|claim.ok) ;;
+	take.*|claim.*|keep.held*) exit 0;;
+	esac
 fi
 if [ ! -e "$pve/corosync.conf" ]; then echo "cluster none"
 elif [ "$verb" = claim ] || [ "$verb" = leave ]; then echo "cluster later"
