@@ -131,12 +131,12 @@ func (n *Node) lastTask() string {
 }
 
 func (k *call) apiStatus() (any, error) {
-	out := k.status1()
+	out := k.statusObject()
 	out["health"] = k.c.healthObject(true)
 	return out, nil
 }
 
-// service says where a daemon is, for people.
+// object is a daemon in the form of the API.
 func (d *daemon) object() object {
 	host := ""
 	if d.node != nil {

@@ -59,7 +59,7 @@ func (c *Cluster) poolDump(p *pool, k *call) object {
 	return object{
 		"pool": p.id, "pool_name": p.name, "create_time": k.stamp(p.created), "flags": 1, "flags_names": strings.Join(flags, ","), "type": kind, "size": p.size, "min_size": p.minSize, "crush_rule": p.rule.id,
 		"peering_crush_bucket_count": 0, "object_hash": 2, "pg_autoscale_mode": p.autoscale, "pg_num": len(p.pgs), "pg_placement_num": len(p.pgs), "pg_placement_num_target": len(p.pgs), "pg_num_target": len(p.pgs), "pg_num_pending": len(p.pgs),
-		"last_change": strconv.Itoa(c.osdEpoch), "auid": 0, "snap_mode": "selfmanaged", "snap_seq": 0, "quota_max_bytes": p.quotaBytes, "quota_max_objects": p.quotaObjects, "tiers": []int{}, "tier_of": -1, "erasure_code_profile": p.profile,
+		"last_change": strconv.Itoa(c.osdEpoch), "auid": 0, "snap_mode": "selfmanaged", "snap_seq": 0, "quota_max_bytes": 0, "quota_max_objects": 0, "tiers": []int{}, "tier_of": -1, "erasure_code_profile": p.profile,
 		"options": options, "application_metadata": apps, "pool_id": p.id,
 	}
 }

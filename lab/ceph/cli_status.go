@@ -15,7 +15,7 @@ func joinPort(a netip.Addr, port int) string { return netip.AddrPortFrom(a, uint
 
 func statusCommands() map[string]handler {
 	return map[string]handler{
-		"status": func(k *call) error { return k.print(k.status1(), k.statusText) },
+		"status": func(k *call) error { return k.print(k.statusObject(), k.statusText) },
 		"health": func(k *call) error { return k.health(k.arg(0) == "detail") },
 		"health mute": func(k *call) error {
 			if err := k.need(1); err != nil {
@@ -98,8 +98,8 @@ func (c *Cluster) countOSDs() (up, in int, upSince time.Duration) {
 	return up, in, upSince
 }
 
-// status1 is `ceph -s -f json`.
-func (k *call) status1() object {
+// statusObject is `ceph -s -f json`.
+func (k *call) statusObject() object {
 	c := k.c
 	ranks := []int{}
 	for _, m := range c.quorum {

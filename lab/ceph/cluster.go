@@ -33,7 +33,6 @@ type Cluster struct {
 	profiles  map[string]map[string]string
 	pools     []*pool
 	poolSeq   int
-	lastPool  map[string]int
 
 	mds     []*mds
 	fs      []*filesystem
@@ -134,7 +133,7 @@ func (m *Model) newCluster(fsid string, c conf) *Cluster {
 	k := &Cluster{
 		model: m, fsid: fsid, osds: map[int]*osd{}, flags: map[string]bool{"sortbitwise": true, "recovery_deletes": true, "purged_snapdirs": true, "pglog_hardlimit": true},
 		nodeFlags: map[string]map[string]bool{}, crush: newCrushMap(), profiles: map[string]map[string]string{}, muted: map[string]bool{},
-		lastPool: map[string]int{}, keys: map[string]string{}, defaultSize: 3, publicNet: c["global"]["public_network"],
+		keys: map[string]string{}, defaultSize: 3, publicNet: c["global"]["public_network"],
 	}
 	k.profiles["default"] = map[string]string{"k": "2", "m": "2", "plugin": "jerasure", "technique": "reed_sol_van"}
 	m.clusters[fsid] = k

@@ -237,7 +237,11 @@ func (n *Node) fsDestroy(ctx context.Context, p *machine.Proc, o pvetool.Options
 				}
 			}
 			if o.Is("remove-pools") {
-				fmt.Fprintln(out, "removing pool 'cephfs_data'")
+				for _, id := range []int{f.data, f.metadata} {
+					if one := k.poolByID(id); one != nil {
+						fmt.Fprintf(out, "removing pool '%s'\n", one.name)
+					}
+				}
 				k.dropPools(func(p *pool) bool { return p.id == f.data || p.id == f.metadata })
 			}
 			return nil

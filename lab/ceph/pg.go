@@ -26,8 +26,6 @@ type pool struct {
 	created       time.Duration
 	scaleAt       time.Duration
 	createdEpoch  int
-	quotaBytes    int64
-	quotaObjects  int64
 	options       map[string]string // what is only kept
 	stuck         bool              // a placement group never gets clean
 }
@@ -69,9 +67,6 @@ const (
 	peers   = time.Second
 	creates = 3 * time.Second
 )
-
-// never is noneOSD: the hole in an erasure-coded set.
-const noneOSD = 2147483647
 
 // view works out the state of a placement group. alive says which OSDs are up.
 func (p *pool) view(g *pg, alive func(int) bool, now time.Duration) pgView {

@@ -328,7 +328,7 @@ func (c *Cluster) setFlags() []string {
 	return slices.DeleteFunc(order, func(f string) bool { return !c.flags[f] })
 }
 
-// upperFlags are flags of a node or OSD, sorted and joined.
+// joinFlags are flags of a node or OSD, sorted and joined.
 func joinFlags(flags map[string]bool) string {
 	return strings.Join(slices.Sorted(maps.Keys(flags)), ",")
 }
