@@ -275,6 +275,9 @@ func TestLabQDeviceIsMended(t *testing.T) {
 	target.on("pve2", "systemctl disable --now corosync-qdevice")
 	require.Equal(t, []string{"start corosync-qdevice on pve2, now and at each boot", "see the QDevice vote on every node"}, target.converge(qdevice(), wantDevice))
 
+	target.on("pve2", "systemctl disable --now corosync-qdevice; apt-get remove -y corosync-qdevice")
+	require.Equal(t, []string{"install corosync-qdevice", "start corosync-qdevice on pve2, now and at each boot", "see the QDevice vote on every node"}, target.converge(qdevice(), wantDevice))
+
 	// The arbiter was installed anew: it does not know the cluster's certificates.
 	target.on("arbiter", "systemctl stop corosync-qnetd; rm -rf /etc/corosync/qnetd; systemctl start corosync-qnetd")
 	target.silent()
