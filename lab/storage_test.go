@@ -3,6 +3,9 @@ package lab_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +111,23 @@ func TestPvesm(t *testing.T) {
 	require.Contains(t, onNode(t, l, "pve1", "pvesm scan nfs 192.0.2.9").out, "/export/old *")
 	require.Contains(t, onNode(t, l, "pve1", "pvesh get /nodes/pve1/storage --output-format json").out, `"storage":"nas"`)
 	require.Regexp(t, `"digest":"[0-9a-f]{40}"`, onNode(t, l, "pve1", "pvesh get /storage --output-format json").out)
+
+	// The shapes of a recorded node.
+	shape := func(path, recorded string) {
+		t.Helper()
+		var got []map[string]any
+		var want map[string]any
+		require.NoError(t, json.Unmarshal([]byte(onNode(t, l, "pve1", "pvesh get "+path+" --output-format json").out), &got))
+		require.NoError(t, json.Unmarshal([]byte(recorded), &want))
+		require.Equal(t, slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got[0])), path)
+		for key, value := range want {
+			require.IsType(t, value, got[0][key], "%s of %s", key, path)
+		}
+	}
+	shape("/nodes/pve1/storage", `{"active":1,"avail":70312886272,"content":"backup,images,rootdir,iso,vztmpl,snippets","enabled":1,"shared":0,"storage":"local","total":270553174016,"type":"dir","used":27480408064,"used_fraction":0.101571190816541}`)
+	require.Zero(t, onNode(t, l, "pve1", "cp /etc/pve/storage.cfg /root/; : >/etc/pve/storage.cfg").code)
+	shape("/storage", `{"content":"rootdir,snippets,images,backup,vztmpl,iso","digest":"da39a3ee5e6b4b0d3255bfef95601890afd80709","path":"/var/lib/vz","priority":0,"prune-backups":"keep-all=1","storage":"local","type":"dir"}`)
+	require.Zero(t, onNode(t, l, "pve1", "cp /root/storage.cfg /etc/pve/").code)
 
 	// What one node writes lies on the server.
 	require.Zero(t, onNode(t, l, "pve1", "echo hello >/mnt/pve/nas/dump/a").code)

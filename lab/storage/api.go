@@ -38,6 +38,8 @@ func entryObject(c config, s pvetool.Section) pvetool.Object {
 		switch {
 		case key == "content" || key == "nodes":
 			o[key] = shuffled(value)
+		case key == "priority":
+			o[key] = 0
 		case slices.Contains(booleans, key):
 			o[key] = map[bool]int{true: 1}[value != "0"]
 		default:

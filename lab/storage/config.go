@@ -38,7 +38,7 @@ func readConfig(v *vfs.View) config {
 	at := slices.IndexFunc(c.entries, func(s pvetool.Section) bool { return s.ID == "local" })
 	if at < 0 || c.entries[at].Type != "dir" || c.entries[at].Values["path"] != "/var/lib/vz" {
 		local := pvetool.Section{Type: "dir", ID: "local", Values: map[string]string{
-			"path": "/var/lib/vz", "prune-backups": "keep-all=1", "content": "backup,images,iso,rootdir,snippets,vztmpl",
+			"path": "/var/lib/vz", "prune-backups": "keep-all=1", "content": "backup,images,iso,rootdir,snippets,vztmpl", "priority": "0",
 		}}
 		c.entries = slices.DeleteFunc(c.entries, func(s pvetool.Section) bool { return s.ID == "local" })
 		c.entries = append([]pvetool.Section{local}, c.entries...)
@@ -57,7 +57,7 @@ func (c config) write(v *vfs.View) error {
 			if key == "content" || key == "nodes" {
 				value = shuffled(value)
 			}
-			if value != "" || key == "disable" {
+			if (value != "" || key == "disable") && key != "priority" { // only Proxmox's own copy has a priority
 				values[key] = value
 			}
 		}
