@@ -162,3 +162,20 @@ func TestLeftoversAreCleanedByTheTools(t *testing.T) {
 	}, w.ran("pve1: "))
 	require.Contains(t, strings.Join(target.Warnings(), "\n"), "backup job nightly runs on pve9 only; say where it shall run")
 }
+
+// The lists that name the node are mended by Proxmox's own tools, as the lab has them.
+func TestLabListsThatNameARemovedNode(t *testing.T) {
+	t.Parallel()
+	target := newArbiterLab(t, 4).grown()
+	target.fault(lab.Fault{Kind: "guests", Target: "pve1", Value: "100"})
+	target.on("pve1", "ha-manager add vm:100 --state stopped && ha-manager rules add node-affinity keep --resources vm:100 --nodes pve1:2,pve4")
+	target.on("pve1", "pvesm add dir extra --path /srv/extra --nodes pve2,pve4")
+	target.on("pve1", "printf 'local: 100-0\\n\\ttarget pve4\\n\\tschedule */15\\n\\tsource pve1\\n\\n' >/etc/pve/replication.cfg")
+	target.gone("pve4")
+	summaries := target.converge(nodeRemove(), removePve4+"\nclean = true")
+	for _, want := range []string{"take pve4 out of HA rule keep", "take pve4 out of storage extra", "delete replication job 100-0 to pve4"} {
+		require.Contains(t, summaries, want)
+	}
+	require.NotContains(t, target.on("pve1", "cat /etc/pve/ha/rules.cfg /etc/pve/storage.cfg"), "pve4")
+	require.Contains(t, target.on("pve1", "cat /etc/pve/ha/rules.cfg"), "nodes pve1:2")
+}
