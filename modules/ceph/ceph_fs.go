@@ -11,6 +11,7 @@ import (
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/ceph"
 	"github.com/pxrun/pxrun/internal/schema"
+	"github.com/pxrun/pxrun/internal/transport"
 )
 
 //go:embed ceph_fs.md
@@ -109,7 +110,7 @@ func (w *world) createFS(gate, name string, s fsSettings) (module.Change, bool) 
 	if s.PGNum == nil && orDefault(s.Autoscale, "on") == "on" {
 		s.PGNum = &firstPGs
 	}
-	argv := []string{"pveceph", "fs", "create", "--name", name}
+	argv := []string{"--name", name}
 	after := map[string]any{"cephfs": name}
 	if s.PGNum != nil {
 		argv = append(argv, "--pg_num", strconv.Itoa(*s.PGNum))
@@ -122,11 +123,24 @@ func (w *world) createFS(gate, name string, s fsSettings) (module.Change, bool) 
 	}, true
 }
 
+// fsScript makes a CephFS and lets its pools scale, which pveceph has no option for: in one job, so that the second half is
+// done although nobody is there any more to ask for it.
+const fsScript = `# make a CephFS
+cd / || exit 1
+name=$1; mode=$2; shift 2
+pveceph fs create "$@"; rc=$?
+for pool in "${name}_data" "${name}_metadata"; do
+	pveceph pool set "$pool" --pg_autoscale_mode "$mode" >/dev/null 2>&1
+done
+exit "$rc"`
+
 // makeFS makes a CephFS. Like a pool's, its creation exits 0 when it failed.
 func makeFS(ctx context.Context, t module.Target, actor, name string, argv []string, s fsSettings) error {
 	var printed string
+	want := ceph.Wanted{Autoscale: orDefault(s.Autoscale, "on")}
+	job := module.Job{Name: "ceph-fs-" + name, Timeout: daemonTimeout, Command: transport.Command{Script: fsScript, Argv: append([]string{name, want.Autoscale}, argv...), Mutates: true}}
 	failed := patiently(ctx, t, func() error {
-		r, err := t.Detach(ctx, actor, tool("ceph-fs-"+name, daemonTimeout, argv...))
+		r, err := t.Detach(ctx, actor, job)
 		if err == nil {
 			if printed = lastWords(string(r.Stdout), string(r.Stderr)); locked(errors.New(printed)) {
 				err = errors.New(printed)
@@ -145,7 +159,6 @@ func makeFS(ctx context.Context, t module.Target, actor, name string, argv []str
 		}
 		return fmt.Errorf("%s: pveceph fs create: there is no CephFS %s afterwards: %s (look: ceph fs ls)", actor, name, printed)
 	}
-	want := ceph.Wanted{Autoscale: orDefault(s.Autoscale, "on")}
 	for _, part := range f.Pools() {
 		if p, _ := c.Map.Pool(part); len(want.Compare(p, nil)) > 0 {
 			if err := applySettings(ctx, t, actor, part, []string{"pveceph", "pool", "set", part, "--pg_autoscale_mode", want.Autoscale}, want); err != nil {

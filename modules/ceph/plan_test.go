@@ -251,7 +251,7 @@ func fresh(tb testing.TB) *site {
 func TestPartsOnWhatEarlierTasksMake(t *testing.T) {
 	s := newSite(t, "pve1", "pve2", "pve3")
 	for _, name := range s.order {
-		s.nodes[name].stranger, s.nodes[name].readonly = true, false
+		s.nodes[name].stranger, s.nodes[name].readonly = name != "pve1", true // pve1's cluster was made and is not quorate
 	}
 	tgt := withDisks(s.target(), s.order...)
 	plan := func(m module.Module, args string) []module.Change {

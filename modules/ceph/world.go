@@ -178,10 +178,10 @@ func (w *world) fail(err error) {
 	}
 }
 
-// writable refuses when the node's /etc/pve cannot be written: every change of Ceph's configuration would fail there.
+// writable refuses when the node's /etc/pve cannot be written: every change of Ceph's configuration would fail there. While
+// earlier tasks are going to form the cluster there is nothing to be said yet: a node whose join was cut off has no quorum.
 func (w *world) writable(host, gate string) bool {
-	s := w.states[host]
-	if w.will.members[host] && !w.isMember(host) || s.Writable {
+	if len(w.will.members) > 0 || w.states[host].Writable {
 		return true
 	}
 	w.refuse(host, gate, "/etc/pve cannot be written: the cluster is not quorate here", "quorum", "pvecm status", "bring absent nodes back")

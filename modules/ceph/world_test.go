@@ -278,7 +278,9 @@ func (n *fake) local() string {
 	}
 	repo := ""
 	if n.repo != "" {
-		repo = "Types: deb\nComponents: " + n.repo + "\n"
+		for _, line := range []string{"Types: deb", "URIs: http://download.proxmox.com/debian/ceph-squid", "Suites: trixie", "Components: " + n.repo} {
+			repo += "/etc/apt/sources.list.d/ceph.sources:" + line + "\n"
+		}
 	}
 	var list, units, disks, links, osds []string
 	for _, d := range slices.Sorted(mapKeys(n.daemons)) {

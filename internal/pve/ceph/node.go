@@ -66,7 +66,7 @@ var nodeProbe = transport.Command{Timeout: nodeTimeout, Script: frame.Script(
 	frame.Read{Name: "here", Seconds: readSeconds, Command: `sh -c 'for f in /usr/bin/ceph-mon ` + InstallFlag + ` /etc/subscription; do if [ -e "$f" ]; then echo "$f"; fi; done; if [ -L /etc/ceph/ceph.conf ]; then echo "link $(readlink /etc/ceph/ceph.conf)"; elif [ -e /etc/ceph/ceph.conf ]; then echo "link file"; fi'`},
 	frame.Read{Name: "installing", Seconds: readSeconds, Command: `pgrep -f '[p]veceph install'`},
 	frame.Read{Name: "audit", Seconds: readSeconds, Command: `sh -c 'if [ -e ` + InstallFlag + ` ]; then dpkg --audit; fi'`},
-	frame.Read{Name: "repository", Seconds: readSeconds, Command: `sh -c 'for f in /etc/apt/sources.list.d/ceph.sources /etc/apt/sources.list.d/ceph.list; do if [ -e "$f" ]; then cat "$f"; fi; done'`},
+	frame.Read{Name: "repository", Seconds: readSeconds, Command: `sh -c 'for f in /etc/apt/sources.list.d/ceph.sources /etc/apt/sources.list.d/ceph.list; do if [ -e "$f" ]; then grep -H "" "$f"; fi; done'`},
 	frame.Read{Name: "daemons", Seconds: readSeconds, Command: `sh -c 'set --; for k in mon mgr mds osd; do for d in /var/lib/ceph/$k/ceph-*; do if [ -d "$d" ]; then n=${d##*/ceph-}; echo "$k $n"; set -- "$@" "ceph-$k@$n"; fi; done; done; if [ $# -gt 0 ]; then echo; systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState "$@"; fi'`},
 	frame.Read{Name: "disks", Seconds: readSeconds, Command: `lsblk -J -b -o NAME,KNAME,PATH,TYPE,SIZE,ROTA,FSTYPE,PTTYPE,MOUNTPOINTS,SERIAL,MODEL`},
 	frame.Read{Name: "links", Seconds: readSeconds, Command: `sh -c 'for l in /dev/disk/by-id/*; do if [ -L "$l" ]; then echo "$l $(readlink -f "$l")"; fi; done'`},
@@ -127,7 +127,7 @@ func ParseNode(host string, out []byte) *Node {
 	n.here(text("here"))
 	n.Installing = strings.TrimSpace(string(text("installing", 1))) != ""
 	n.Audit = strings.TrimSpace(string(text("audit")))
-	n.Repository = RepositoryOf(text("repository"))
+	n.Repository = RepositoryOf(pve.ParseSourceFiles(text("repository", 1)))
 	n.daemons(text("daemons"))
 	if t := text("disks"); t != nil {
 		if n.Disks, err = ParseDisks(t); err != nil {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/pve/ceph"
 	"github.com/stretchr/testify/require"
 )
@@ -58,14 +59,18 @@ func TestConfAsPeopleWriteIt(t *testing.T) {
 }
 
 func TestRepository(t *testing.T) {
-	for source, want := range map[string]string{
-		"Types: deb\nURIs: http://download.proxmox.com/debian/ceph-squid\nSuites: trixie\nComponents: no-subscription\n": "no-subscription",
-		"Types: deb\nURIs: https://enterprise.proxmox.com/debian/ceph-squid\nSuites: trixie\nComponents: enterprise\n":   "enterprise",
-		"deb http://download.proxmox.com/debian/ceph-reef bookworm test\n":                                               "test",
-		"# deb http://download.proxmox.com/debian/ceph-reef bookworm enterprise\n":                                       "",
-		"": "",
+	const sources, list = "/etc/apt/sources.list.d/ceph.sources", "/etc/apt/sources.list.d/ceph.list"
+	enterprise := "Types: deb\nURIs: https://enterprise.proxmox.com/debian/ceph-squid\nSuites: trixie\nComponents: enterprise\n"
+	free := "Types: deb\nURIs: http://download.proxmox.com/debian/ceph-squid\nSuites: trixie\nComponents: no-subscription\n"
+	for _, tt := range []struct{ path, text, want string }{
+		{sources, free, "no-subscription"},
+		{sources, enterprise, "enterprise"},
+		{sources, enterprise + "Enabled: false\n\n" + free, "no-subscription"},
+		{list, "deb http://download.proxmox.com/debian/ceph-reef bookworm test\n", "test"},
+		{list, "# deb http://download.proxmox.com/debian/ceph-reef bookworm enterprise\n", ""},
+		{list, "", ""},
 	} {
-		require.Equal(t, want, ceph.RepositoryOf([]byte(source)), source)
+		require.Equal(t, tt.want, ceph.RepositoryOf(pve.SourceFiles{tt.path: tt.text}), tt.text)
 	}
 }
 

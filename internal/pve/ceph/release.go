@@ -27,17 +27,15 @@ func Offered(major int) []string {
 // DefaultRelease is the one that every supported release of Proxmox VE can install.
 const DefaultRelease = "squid"
 
-// RepositoryOf is the component that an APT source of Ceph names: "enterprise", "no-subscription" or "test"; "" if there is
-// none. It reads one-line and deb822 forms.
-func RepositoryOf(source []byte) string {
-	for line := range strings.Lines(string(source)) {
-		line = strings.TrimSpace(line)
-		words := strings.Fields(line)
-		if len(words) == 0 || strings.HasPrefix(line, "#") || words[0] != "deb" && words[0] != "Components:" {
+// RepositoryOf is the component of the first source of Ceph that is switched on: "enterprise", "no-subscription" or "test"; ""
+// if there is none.
+func RepositoryOf(files pve.SourceFiles) string {
+	for _, s := range files.Sources() {
+		if !s.Enabled || !strings.HasPrefix(s.Product(), "ceph-") {
 			continue
 		}
 		for _, component := range []string{"enterprise", "no-subscription", "test"} {
-			if slices.Contains(words[1:], component) {
+			if slices.Contains(s.Components, component) {
 				return component
 			}
 		}
