@@ -83,14 +83,20 @@ func TestPackagesImportOnlyWhatTheyMay(t *testing.T) {
 	}
 }
 
+// testPackage is what tests of modules share to act on a lab.
+const testPackage = "internal/testkit/labkit"
+
 func TestOnlyCommandsAndTestsUseTheLab(t *testing.T) {
 	for _, p := range packages(t) {
 		part := strings.TrimPrefix(p.ImportPath, self+"/")
-		if part == "cli" || part == "lab" || strings.HasPrefix(part, "lab/") || part == "bench" {
+		if part == "cli" || part == "lab" || strings.HasPrefix(part, "lab/") || part == "bench" || part == testPackage {
 			continue
 		}
 		for _, used := range p.Imports {
 			name := strings.TrimPrefix(used, self+"/")
+			if name == testPackage {
+				t.Errorf("%s imports %s, which is for tests", part, name)
+			}
 			if matches("lab/…", name) {
 				t.Errorf("%s imports %s: pxrun must not know that a cluster is simulated", part, name)
 			}
