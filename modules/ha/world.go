@@ -80,12 +80,12 @@ func look(ctx context.Context, t module.Target) (*world, error) {
 	if len(t.Planned()) > 0 && w.coming == "" {
 		w.coming = "earlier tasks are going to change the cluster"
 	}
-	if len(members) > 0 {
-		if err := w.read(ctx, t, members); err != nil {
-			return nil, err
-		}
-	} else {
+	quorate := slices.ContainsFunc(members, func(m pve.NodeState) bool { return m.Writable })
+	if !quorate && len(planned) > 0 {
+		// There is no cluster yet, or its making was cut off and an earlier task finishes it.
 		w.actor = planned[0]
+	} else if err := w.read(ctx, t, members); err != nil {
+		return nil, err
 	}
 	var err error
 	w.mode, err = ha.ModeOf(versions, w.Groups)
