@@ -26,7 +26,7 @@ type fenceDeviceArgs struct {
 	Password  secret.String  `hcl:"password" doc:"The password. It never becomes part of a command line."`
 	Interface string         `hcl:"interface,optional" default:"lanplus" oneof:"lanplus lan" doc:"IPMI 2.0 (lanplus) or 1.5 (lan)."`
 	Via       inventory.Refs `hcl:"via,optional" doc:"The host that runs ipmitool (default: another node of the cluster that answers)."`
-	Power     string         `hcl:"power,optional" default:"check" oneof:"check on off cycle" doc:"check only reads. off and cycle cut the node's power and need confirm."`
+	Power     string         `hcl:"power,optional" default:"check" oneof:"check on off cycle" doc:"What to do: check only reads; off and cycle cut the node's power and need confirm."`
 	Confirm   string         `hcl:"confirm,optional" doc:"The name of the node whose power may be cut."`
 	Guests    string         `hcl:"guests,optional" default:"refuse" oneof:"refuse lose" doc:"What to do when guests run on a node whose power is to be cut: refuse, or lose them."`
 	PowerWait time.Duration  `hcl:"power_wait,optional" default:"60s" min:"5s" doc:"How long the controller may take to do it."`

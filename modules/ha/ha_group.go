@@ -23,7 +23,7 @@ type haGroupArgs struct {
 	Restricted bool           `hcl:"restricted,optional" default:"false" doc:"Run on no other node, even when none of these is there."`
 	Failback   bool           `hcl:"failback,optional" default:"true" doc:"Whether guests return to a better node that comes back."`
 	Comment    string         `hcl:"comment,optional" doc:"A note."`
-	Ensure     string         `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"absent removes the group or rule; its guests stay under HA."`
+	Ensure     string         `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether it shall be there. Absent, the group or rule is removed and its guests stay under HA."`
 	HATimeout  time.Duration  `hcl:"ha_timeout,optional" default:"5m" min:"10s" doc:"How long the HA manager may take to follow, and Proxmox VE 9 to make rules of groups."`
 }
 

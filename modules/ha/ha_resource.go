@@ -25,7 +25,7 @@ type haResourceArgs struct {
 	Failback    *bool         `hcl:"failback,optional" doc:"Whether it returns to a better node that comes back (Proxmox VE 9; on 8 this is a setting of ha_group)."`
 	Group       string        `hcl:"group,optional" doc:"The ha_group that it belongs to (default: left as it is)."`
 	Comment     *string       `hcl:"comment,optional" doc:"A note (default: left as it is)."`
-	Ensure      string        `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"absent takes the guests out of HA; they keep running."`
+	Ensure      string        `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether the guests are under HA. Absent, they are taken out of it and keep running."`
 	HATimeout   time.Duration `hcl:"ha_timeout,optional" default:"5m" min:"10s" doc:"How long the HA manager may take to bring a guest into its state."`
 }
 

@@ -18,14 +18,14 @@ var haRuleDoc string
 
 type haRuleArgs struct {
 	Name      string         `hcl:"name,optional" doc:"The rule's id (default: the task's name)." example:"\"web-apart\""`
-	Type      string         `hcl:"type" oneof:"node-affinity resource-affinity" doc:"node-affinity says where guests run, resource-affinity which of them run together or apart."`
+	Type      string         `hcl:"type" oneof:"node-affinity resource-affinity" doc:"What the rule says: where guests run (node-affinity), or which of them run together or apart (resource-affinity)."`
 	Resources []string       `hcl:"resources" min:"1" doc:"The guests: vm:<id> or ct:<id>. They must be under HA." example:"[\"vm:100\", \"vm:101\"]"`
 	Nodes     map[string]int `hcl:"nodes,optional" doc:"Of a node-affinity: the nodes with their priorities; the highest is preferred." example:"{ pve1 = 2, pve2 = 1 }"`
 	Strict    bool           `hcl:"strict,optional" default:"false" doc:"Of a node-affinity: run on no other node, even when none of these is there."`
 	Affinity  string         `hcl:"affinity,optional" oneof:"positive negative" doc:"Of a resource-affinity: positive keeps the guests on one node, negative each on a node of its own."`
 	Disabled  bool           `hcl:"disabled,optional" default:"false" doc:"Keep the rule without following it."`
 	Comment   string         `hcl:"comment,optional" doc:"A note."`
-	Ensure    string         `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"absent removes the rule; its guests stay under HA."`
+	Ensure    string         `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether it shall be there. Absent, the rule is removed and its guests stay under HA."`
 	HATimeout time.Duration  `hcl:"ha_timeout,optional" default:"2m" min:"10s" doc:"How long to wait until the HA manager knows all nodes."`
 }
 
