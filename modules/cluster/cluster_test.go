@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -149,7 +150,7 @@ func TestRunbookWithoutCluster(t *testing.T) {
 		target := w.target()
 		target.In = nil
 		_, err := testkit.TryPlan(t, m, target, least[m.Spec().Name])
-		require.ErrorIs(t, err, errNoCluster, m.Spec().Name)
+		require.ErrorContains(t, err, errNoCluster.Error(), m.Spec().Name)
 	}
 }
 
@@ -157,6 +158,9 @@ func TestUnreachableNodeIsNoRefusal(t *testing.T) {
 	w := newWorld(t, "pve1", "pve2")
 	w.nodes["pve2"].down = &transport.UnreachableError{Host: "pve2", Phase: "connect", Cause: errors.New("refused")}
 	for _, m := range All() {
+		if slices.Contains([]string{"health", "datacenter"}, m.Spec().Name) {
+			continue // one judges nodes that do not answer, the other is content with one that does
+		}
 		_, err := testkit.TryPlan(t, m, w.target(), least[m.Spec().Name])
 		_, unreachable := errors.AsType[*transport.UnreachableError](err)
 		require.True(t, unreachable, "%s: %v", m.Spec().Name, err)

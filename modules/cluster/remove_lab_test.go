@@ -168,6 +168,10 @@ func TestLabListsThatNameARemovedNode(t *testing.T) {
 	t.Parallel()
 	target := newArbiterLab(t, 4).grown()
 	target.fault(lab.Fault{Kind: "guests", Target: "pve1", Value: "100"})
+	for i := 1; i <= 4; i++ {
+		// Only the configuration matters here: a watchdog at this speed would reset nodes of a busy machine.
+		target.on(fmt.Sprintf("pve%d", i), "systemctl stop pve-ha-lrm pve-ha-crm")
+	}
 	target.on("pve1", "ha-manager add vm:100 --state stopped && ha-manager rules add node-affinity keep --resources vm:100 --nodes pve1:2,pve4")
 	target.on("pve1", "pvesm add dir extra --path /srv/extra --nodes pve2,pve4")
 	target.on("pve1", "printf 'local: 100-0\\n\\ttarget pve4\\n\\tschedule */15\\n\\tsource pve1\\n\\n' >/etc/pve/replication.cfg")
