@@ -332,8 +332,15 @@ func (s *shell) runTraps() {
 // runExitTrap runs the EXIT trap once. Exit inside of it sets the status anew.
 func (s *shell) runExitTrap() {
 	action, ok := s.traps["EXIT"]
-	if !ok || s.gone() {
+	if !ok {
 		return
+	}
+	if s.gone() {
+		_, over, ok := s.outlive()
+		if !ok {
+			return
+		}
+		defer over()
 	}
 	delete(s.traps, "EXIT")
 	status := s.status

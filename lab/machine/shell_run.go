@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"errors"
+	"time"
 
 	"mvdan.cc/sh/v3/syntax"
 )
@@ -62,12 +63,39 @@ func isAndOr(st *syntax.Stmt) bool {
 
 // end marks the shell as ended from outside.
 func (s *shell) end() {
-	var sig Signal
 	s.status = 128 + int(SIGHUP)
-	if errors.As(context.Cause(s.ctx), &sig) {
+	if sig, ok := s.endedBy(); ok {
 		s.status = 128 + int(sig)
 	}
+	if action, over, ok := s.outlive(); ok {
+		s.inTrap = true
+		s.evaluate(action)
+		s.inTrap = false
+		over()
+	}
 	s.exiting = true
+}
+
+// endedBy is the signal that ended the shell's session.
+func (s *shell) endedBy() (sig Signal, ok bool) {
+	return sig, errors.As(context.Cause(s.ctx), &sig)
+}
+
+// willTime bounds what a trap may do after its shell's session has ended.
+const willTime = 10 * time.Second
+
+// outlive gives a shell that has ended, but traps what ended it, such as the hangup of a lost connection, the time for its
+// traps. It returns the signal's, and what ends the shell for good.
+func (s *shell) outlive() (action string, over func(), ok bool) {
+	sig, ok := s.endedBy()
+	action = s.traps[sig.String()]
+	if !ok || action == "" || sig == SIGKILL || s.inTrap {
+		return "", nil, false
+	}
+	ended := s.ctx
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ended), willTime)
+	s.ctx = ctx
+	return action, func() { cancel(); s.ctx = ended }, true
 }
 
 func boolStatus(ok bool) int {

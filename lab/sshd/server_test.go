@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"strings"
 	"testing"
@@ -238,6 +239,29 @@ func TestClosedChannelEndsForegroundOnly(t *testing.T) {
 		}
 		return found["sleep 1001"] && found["sleep 1002"] && !found["sleep 1003"]
 	}, 5*time.Second, time.Millisecond)
+}
+
+// TestHungUpShellCleansUp closes the channel of a shell that traps the hangup, between commands and in the middle of one.
+func TestHungUpShellCleansUp(t *testing.T) {
+	for name, wait := range map[string]string{"in a command": "sleep 1003", "at the end of one": "sleep 1003 || exit"} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, sshd.Options{})
+			s, err := h.client().NewSession()
+			require.NoError(t, err)
+			out, err := s.StdoutPipe()
+			require.NoError(t, err)
+			require.NoError(t, s.Start("trap 'rm -f /tmp/half' EXIT; trap 'exit 1' HUP; touch /tmp/half; echo ready; "+wait+"; touch /tmp/after"))
+			_, err = bufio.NewReader(out).ReadString('\n')
+			require.NoError(t, err)
+			require.NoError(t, s.Close())
+			require.Eventually(t, func() bool {
+				_, err := h.m.FS.Stat("/tmp/half")
+				return errors.Is(err, fs.ErrNotExist)
+			}, 5*time.Second, time.Millisecond)
+			_, err = h.m.FS.Stat("/tmp/after")
+			require.ErrorIs(t, err, fs.ErrNotExist)
+		})
+	}
 }
 
 func TestSessionsAreLimited(t *testing.T) {
