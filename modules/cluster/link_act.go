@@ -39,7 +39,7 @@ until mkdir "$l" 2>/dev/null; do
 done
 trap 'rmdir "$l" 2>/dev/null' EXIT
 [ "$(sum "$f")" = "$1" ] || say "$f was changed by somebody else meanwhile"
-[ ! -e "$f.new" ] || say "$f.new is there: somebody else is changing it"
+[ ! -e "$f.new" ] || say "$f.new is there: somebody else is changing it, or a change was cut off and it is to be removed"
 mkdir -p "${3%/*}" && cat "$f" >"$3" && [ "$(sum "$3")" = "$1" ] || say "the old file could not be kept as $3"
 printf '%s' "$new" >"$f.new" || { rm -f "$f.new"; say "$f.new could not be written"; }
 [ "$(sum "$f.new")" = "$2" ] || { rm -f "$f.new"; say "$f.new was not written whole"; }

@@ -119,7 +119,7 @@ func TestLabLinkThatGoesWrongStopsWithTheWayBack(t *testing.T) {
 
 	// Somebody else edits the file between the plan and the change.
 	target.on("pve1", "cp /etc/pve/corosync.conf /etc/pve/corosync.conf.new")
-	require.ErrorContains(t, target.apply(changes), "corosync.conf.new is there: somebody else is changing it; the old configuration is in place")
+	require.ErrorContains(t, target.apply(changes), "corosync.conf.new is there: somebody else is changing it, or a change was cut off and it is to be removed; the old configuration is in place")
 	target.on("pve1", "rm /etc/pve/corosync.conf.new")
 
 	// The new link's cable is pulled while the file is written.
