@@ -62,6 +62,21 @@ func TestAPoolIsWaitedForUntilItIsClean(t *testing.T) {
 	require.ErrorContains(t, err, "all placement groups are active and clean")
 }
 
+// What was being copied before is not waited for.
+func TestAPoolOfAClusterThatIsCopying(t *testing.T) {
+	s := made(t)
+	s.pgs = `{"state_name":"active+remapped+backfilling","count":33}`
+	s.on("pveceph pool create", func() (string, string, int) { s.pools = append(s.pools, replicated(9, "new", "rbd")); return "", "", 0 })
+	testkit.Converge(t, cephPool(), s.target(), `name = "new"`)
+}
+
+func TestFlagsOfANodeAreSetFromAnother(t *testing.T) {
+	s := made(t)
+	changes := testkit.Plan(t, cephFlag(), s.target(), "node = \"pve1\"\ntemporary = true")
+	require.Equal(t, "pve2", changes[0].Host, "pve1 is going to be away")
+	require.Equal(t, "pve2", changes[0].Undo.Host)
+}
+
 func TestAnInstallationNeverAsks(t *testing.T) {
 	s := newSite(t, "pve1")
 	n := s.nodes["pve1"]

@@ -81,7 +81,7 @@ func (w *world) flag(a flagArgs) []module.Change {
 	if set(w.Map) == wanted && w.Map != nil {
 		return nil
 	}
-	actor := w.actor()
+	actor := w.actorBesides(host)
 	id := kindFlag + "/" + a.Flag
 	if host != "" {
 		id += "/" + host

@@ -154,6 +154,7 @@ func (w *world) osds(disks []disk, upWait time.Duration, n *networks) []module.C
 	}
 	w.strays()
 	var creates, mends []module.Change
+	data := w.dataDisks(disks)
 	for _, d := range disks {
 		gate := fmt.Sprintf("make an OSD of %s", d.Device)
 		if !w.need(d.host, gate) {
@@ -168,11 +169,15 @@ func (w *world) osds(disks []disk, upWait time.Duration, n *networks) []module.C
 			fsid = w.Conf.FSID
 		}
 		m := ceph.MatchDisk(w.local[d.host], w.Map, fsid, d.Device)
+		if first := data[d.host+deviceOf(m)]; m.Disk != nil && first != d.Device {
+			w.refuse(d.host, gate, fmt.Sprintf("it is the same disk as %s: %s", first, m.Disk.Path), "each disk once", "ls -l "+byID, "take one of the names out")
+			continue
+		}
 		switch {
 		case m.Found == ceph.HasOSD:
 			mends = append(mends, w.mend(d, m.OSD)...)
 		case m.Found == ceph.Free, m.Found == ceph.Carries && d.Wipe && len(m.Disk.Busy()) == 0, m.Found == ceph.Cut && d.Wipe && len(m.Disk.Busy()) == 0:
-			if c, ok := w.create(d, m, gate, upWait, n); ok {
+			if c, ok := w.create(d, m, gate, upWait, n, data); ok {
 				creates = append(creates, c)
 			}
 		default:
@@ -180,6 +185,28 @@ func (w *world) osds(disks []disk, upWait time.Duration, n *networks) []module.C
 		}
 	}
 	return append(w.plan(creates), mends...)
+}
+
+// dataDisks are the names under which disks are to be OSDs, by node and device. A disk can have several names.
+func (w *world) dataDisks(disks []disk) map[string]string {
+	out := map[string]string{}
+	for _, d := range disks {
+		n := w.local[d.host]
+		if n == nil {
+			continue // refused by need
+		}
+		if on, ok := n.Disk(d.Device); ok && out[d.host+on.Path] == "" {
+			out[d.host+on.Path] = d.Device
+		}
+	}
+	return out
+}
+
+func deviceOf(m ceph.Match) string {
+	if m.Disk == nil {
+		return ""
+	}
+	return m.Disk.Path
 }
 
 // suggest names a disk the lasting way.

@@ -18,7 +18,7 @@ import (
 const osdTimeout = 15 * time.Minute
 
 // create plans one OSD, after everything that pveceph would stumble over.
-func (w *world) create(d disk, m ceph.Match, gate string, upWait time.Duration, n *networks) (module.Change, bool) {
+func (w *world) create(d disk, m ceph.Match, gate string, upWait time.Duration, n *networks, data map[string]string) (module.Change, bool) {
 	before := len(w.refusals)
 	w.installed(d.host, gate)
 	w.linked(d.host, gate)
@@ -31,6 +31,10 @@ func (w *world) create(d disk, m ceph.Match, gate string, upWait time.Duration, 
 			continue
 		}
 		on, ok := w.part(d, part.word, part.device, gate)
+		if ok && data[d.host+on.Path] != "" {
+			w.refuse(d.host, gate, fmt.Sprintf("%s, for the OSD's %s, is to be an OSD itself", part.device, part.word), "a disk for databases alone", "ls -l "+byID, "name another disk")
+			continue
+		}
 		if ok {
 			after[part.word] = fmt.Sprintf("%s (%s)", part.device, on.Describe())
 		}
@@ -110,7 +114,12 @@ now=$(lsblk -dbno SIZE "$dev" | tr -d ' ')
 if [ "$now" != "$size" ]; then echo "it is another disk: $now bytes, planned $size" >&2; exit 70; fi
 if [ -n "$db" ]; then set -- "$@" --db_dev "$(readlink -f "$db")"; fi
 if [ -n "$wal" ]; then set -- "$@" --wal_dev "$(readlink -f "$wal")"; fi
-if [ "$wipe" = yes ]; then ceph-volume lvm zap --destroy "$dev" || exit 71; fi
+if [ "$wipe" = yes ]; then
+	ceph-volume lvm zap --destroy "$dev" || exit 71
+	# the kernel may still know partitions that are no more
+	blockdev --rereadpt "$dev" 2>/dev/null
+	udevadm settle --timeout=30 2>/dev/null
+fi
 exec pveceph osd create "$dev" "$@"`
 
 // options are those of pveceph osd create. The device stands before them.

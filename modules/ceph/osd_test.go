@@ -55,6 +55,8 @@ func TestDisks(t *testing.T) {
 		{name: "a database on a disk that is in use", args: one(sdc, dbLine), given: func(_ *site, n *fake) { n.disks["nvme0n1"] = "ext4" }, saw: []string{"for the OSD's database: ext4 on nvme0n1", "never wiped"}},
 		{name: "a database on an OSD's disk", args: one(sdc, fmt.Sprintf("db_device = %q", byIDOf("pve1", "sdb"))), saw: []string{"osd-block"}},
 		{name: "a database on a disk that is gone", args: one(sdc, dbLine), given: func(_ *site, n *fake) { delete(n.disks, "nvme0n1") }, saw: []string{"the node has no " + db}},
+		{name: "a database on a disk that is to be an OSD", args: one(sdc, dbLine) + one(db), saw: []string{"for the OSD's database, is to be an OSD itself"}},
+		{name: "an unknown node", args: strings.Replace(one(sdc), "pve1\"", "pve9\"", 1), saw: []string{"pve9 is not a node of cluster"}},
 		{name: "no Ceph", args: one(sdc), given: func(_ *site, n *fake) { n.ceph = "" }, saw: []string{"Ceph is not installed"}},
 		{name: "an installation that was cut off", args: one(sdc), given: func(_ *site, n *fake) { n.flag = true }, saw: []string{"/run/pve-ceph-install-flag is there"}},
 		{name: "outside of the network", args: one(sdc), given: func(_ *site, n *fake) { n.addresses = n.addresses[:1] }, saw: []string{"no interface has an address in Ceph's public network"}},
@@ -96,6 +98,13 @@ func TestDisksAreNamedTheLastingWay(t *testing.T) {
 	tgt := s.target()
 	osdsOf(tgt, "pve1", osd("/dev/sdc"))
 	require.Contains(t, refused(t, cephOSD(), tgt, ""), "at this moment it is "+byIDOf("pve1", "sdc"))
+}
+
+func TestADiskOfTwoNamesIsOneDisk(t *testing.T) {
+	s := made(t)
+	s.nodes["pve1"].also = "/dev/disk/by-id/wwn-0x5 /dev/sdc"
+	text := refused(t, cephOSD(), s.target(), one(byIDOf("pve1", "sdc"))+one("/dev/disk/by-id/wwn-0x5"))
+	require.Contains(t, text, "it is the same disk as "+byIDOf("pve1", "sdc")+": /dev/sdc")
 }
 
 func TestArguments(t *testing.T) {

@@ -124,6 +124,10 @@ func (w *world) createPool(gate, name string, s poolSettings) (module.Change, bo
 
 // makePool makes a pool. pveceph exits 0 when it failed, so only the pool itself proves that it is there (reference §1.2).
 func makePool(ctx context.Context, t module.Target, actor, name string, argv []string, s poolSettings) error {
+	before, err := status(ctx, t, actor)
+	if err != nil {
+		return err
+	}
 	var printed string
 	failed := patiently(ctx, t, func() error {
 		r, err := t.Detach(ctx, actor, tool("ceph-pool-"+name, daemonTimeout, argv...))
@@ -159,8 +163,9 @@ func makePool(ctx context.Context, t module.Target, actor, name string, argv []s
 	if strings.Contains(printed, "Could not set") {
 		t.Warn(actor, printed+"; what the runbook names is set by the next run")
 	}
-	// Whether all copies find a place is known from the map; without one the wait for clean would never end.
-	return awaitHealth(ctx, t, actor, s.HealthTimeout, placed(c, parts))
+	// Whether all copies find a place is known from the map; without one the wait for clean would never end. Nor is it this
+	// pool's business when others were being copied before.
+	return awaitHealth(ctx, t, actor, s.HealthTimeout, placed(c, parts) && before.Clean() == "")
 }
 
 // placed reports whether there are enough hosts for every copy of some pools.

@@ -240,6 +240,17 @@ func (w *world) actor() string {
 	return w.nodes[0]
 }
 
+// actorBesides is actor, and not one node if that can be helped: what is done for a node that is going to be away must be
+// undone from another one.
+func (w *world) actorBesides(avoid string) string {
+	for _, host := range w.nodes {
+		if id, ok := w.monOn(host); ok && host != avoid && w.Status.InQuorum(id) && w.states[host].Writable {
+			return host
+		}
+	}
+	return w.actor()
+}
+
 // monOn is the id of the monitor whose folder is on a node. It is the node's name unless somebody chose another.
 func (w *world) monOn(host string) (string, bool) {
 	n := w.local[host]

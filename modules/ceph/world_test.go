@@ -70,7 +70,8 @@ type fake struct {
 	addresses []string
 	down      error
 	readonly  bool
-	stranger  bool // in no cluster
+	stranger  bool   // in no cluster
+	also      string // one more link of by-id
 }
 
 type fakeOSD struct {
@@ -295,7 +296,7 @@ func (n *fake) local() string {
 	}
 	return frames("packages", packages, 0, "here", here, 0, "installing", installing, 1, "audit", n.audit, 0, "repository", repo, 0,
 		"daemons", strings.Join(list, "\n")+"\n\n"+strings.Join(units, "\n"), 0, "disks", `{"blockdevices":[`+strings.Join(disks, ",")+`]}`, 0,
-		"links", strings.Join(links, "\n"), 0, "osds", strings.Join(osds, "\n"), 0, "volumes", "", 0)
+		"links", strings.Join(append(links, n.also), "\n"), 0, "osds", strings.Join(osds, "\n"), 0, "volumes", "", 0)
 }
 
 // disk is a disk as lsblk shows it, and the OSD's links to it.
