@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ type drill struct {
 	guests  []string
 	start   time.Time
 	took    map[string]time.Duration
+	boot    string // the node's boot id before it was cut off
 }
 
 // runDrill reads the gates again, cuts the node off, measures, and brings the node back whatever was measured.
@@ -39,6 +41,9 @@ func runDrill(ctx context.Context, t module.Target, args failoverDrillArgs) erro
 	}
 	d := &drill{args: args, node: args.Node[0], guests: w.startedOn(args.Node[0]), took: map[string]time.Duration{}}
 	if err := d.chooseWatcher(ctx, t); err != nil {
+		return err
+	}
+	if d.boot, err = bootID(ctx, t, d.node); err != nil {
 		return err
 	}
 	if err := d.cut(ctx, t); err != nil {
@@ -134,15 +139,12 @@ func (d *drill) note(s *ha.State, log func(string)) error {
 }
 
 // bringBack waits until the node is a whole member again. A node without quorum restarts itself by its watchdog after a
-// minute; one that held no HA guest any more does not, and gets its corosync back.
+// minute; one that held no HA guest any more does not, and gets its corosync back. That the task's time is over, or the run
+// was stopped, is no reason to leave a node without power.
 func (d *drill) bringBack(ctx context.Context, t module.Target) error {
 	if d.args.Fence != nil {
-		dev, err := deviceOf(ctx, t, d.node, d.args.Fence.args())
-		if err == nil {
-			err = dev.switchTo(ctx, t, "on", "on")
-		}
-		if err != nil {
-			return fmt.Errorf("%s stays off: %w", d.node, err)
+		if err := d.powerOn(ctx, t); err != nil {
+			return fmt.Errorf("%s stays off (switch it on: fence_device with power = \"on\", or at its controller %s): %w", d.node, d.args.Fence.Address, err)
 		}
 	}
 	return t.WaitFor(ctx, module.Condition{
@@ -151,7 +153,45 @@ func (d *drill) bringBack(ctx context.Context, t module.Target) error {
 	})
 }
 
+func (d *drill) powerOn(ctx context.Context, t module.Target) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), powerTimeout)
+	defer cancel()
+	dev, err := deviceOf(ctx, t, d.node, d.args.Fence.args())
+	if err != nil {
+		return err
+	}
+	return dev.switchTo(ctx, t, "on", "on")
+}
+
+// powerTimeout bounds switching the power on again: two questions and what the controller takes.
+const powerTimeout = 3 * time.Minute
+
+// bootID tells one boot of a node from the next.
+func bootID(ctx context.Context, t module.Target, host string) (string, error) {
+	conn, err := t.Conn(ctx, host)
+	if err != nil {
+		return "", err
+	}
+	command := transport.Command{Argv: []string{"cat", "/proc/sys/kernel/random/boot_id"}, Timeout: 20 * time.Second}
+	r, err := conn.Run(ctx, command)
+	if err == nil {
+		err = r.Err(command)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: read its boot id: %w", host, err)
+	}
+	return strings.TrimSpace(string(r.Stdout)), nil
+}
+
 func (d *drill) back(ctx context.Context, t module.Target) error {
+	now, err := bootID(ctx, t, d.node)
+	if err != nil {
+		return err
+	}
+	if now == d.boot && len(d.took) > 0 {
+		// Its guests were started elsewhere and nothing has ended them here: two of each write to the same disks.
+		return module.Fatal(fmt.Errorf("%s has not restarted, although %s run elsewhere: they may run on it too. Stop them there at once (look: qm list, pct list, ps; cut its power if in doubt), then: systemctl start corosync", d.node, names(slices.Sorted(maps.Keys(d.took)))))
+	}
 	conn, err := t.Conn(ctx, d.node)
 	if err != nil {
 		return err

@@ -107,7 +107,12 @@ func planDrill(ctx context.Context, t module.Target, args failoverDrillArgs) ([]
 	snapshot := health.Read(ctx, t.Cluster().Nodes, t.Conn)
 	wanted := pve.WantedCluster(t.Cluster(), t.Site())
 	refusals := w.drillGates(node, args, health.Judge(snapshot, wanted), ballot(snapshot, wanted.Cluster))
-	if args.Fence != nil {
+	if args.Fence == nil {
+		dog, err := watchdogOn(ctx, t, node)
+		if refusal := w.fencesItself(node, dog, err); refusal != nil {
+			refusals = append(refusals, refusal)
+		}
+	} else {
 		d, err := deviceOf(ctx, t, node, args.Fence.args())
 		if err == nil {
 			_, err = d.status(ctx, t)
@@ -121,6 +126,36 @@ func planDrill(ctx context.Context, t module.Target, args failoverDrillArgs) ([]
 	}
 	return []module.Change{drillChange(args, w.startedOn(node), "")}, nil
 }
+
+// fencesItself refuses to stop corosync on a node that would not restart itself by it: its guests would go on running there,
+// while the others, which wait for no more than its lock to expire, start them a second time on the same disks. No finding
+// that is to be ignored opens this gate. err is why the watchdog could not be read.
+func (w *world) fencesItself(node string, dog watchState, err error) *module.Refusal {
+	const look = "systemctl status watchdog-mux; ls -d /run/watchdog-mux.active; ha-manager status"
+	r := &module.Refusal{
+		Host: node, Gate: "cut " + node + " off", Want: "a watchdog that restarts the node when it has lost the cluster, held by its LRM", Look: look,
+		Override: "mend the watchdog (module watchdog), or cut the power with a fence block",
+	}
+	lrm, known := w.LRMs[node]
+	switch refusal := dog.refusal(node); {
+	case err != nil:
+		r.Saw = "its watchdog could not be read: " + err.Error()
+	case refusal != nil:
+		r.Saw = refusal.Saw
+	case !known || lrm.State != "active":
+		r.Saw = fmt.Sprintf("its LRM is in state %q, in which it holds no watchdog", lrm.State)
+	case w.Now.IsZero() || w.Now.Sub(lrm.Time) > lrmAge:
+		r.Saw = "its LRM has not written for " + w.Now.Sub(lrm.Time).Round(time.Second).String()
+	case !dog.armed:
+		r.Saw = "nobody holds its watchdog: /run/watchdog-mux.active is not there"
+	default:
+		return nil
+	}
+	return r
+}
+
+// lrmAge is the age from which an LRM's word is old: it writes every ten seconds (reference §5.4).
+const lrmAge = 30 * time.Second
 
 // ballot counts the votes of a cluster as its members see them.
 func ballot(s health.Snapshot, cluster string) pve.Ballot {

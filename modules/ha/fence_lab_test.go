@@ -1,6 +1,8 @@
 package ha_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/pxrun/pxrun/engine/module"
@@ -113,4 +115,39 @@ func TestLabDrillRefuses(t *testing.T) {
 	target.Eventually("pve1", `grep -q '"online": 0' /etc/pve/.members`)
 	_, err = target.Plan(drill, drillArgs)
 	require.ErrorContains(t, err, "without it 1 of 3 votes are left and 2 are needed")
+}
+
+func TestLabDrillNeedsAWatchdog(t *testing.T) {
+	t.Parallel()
+	target := guarded(t)
+	target.Must("pve3", "systemctl stop watchdog-mux")
+	target.Must("pve1", "ha-manager add vm:100 && ha-manager add vm:101")
+	target.Eventually("pve1", `grep -q '"state": *"started"' /etc/pve/ha/manager_status`)
+	drill := labkit.Only(t, ha.All(), "failover_drill")
+	_, err := target.Plan(drill, "node = [\"pve3\"]\nconfirm = \"pve3\"\nignore = [\"storage\", \"ha\", \"units\"]\n")
+	require.ErrorContains(t, err, "a watchdog that restarts the node")
+	// Cutting the power stops the guests for certain: no watchdog is needed for it.
+	_, err = target.Plan(drill, drillArgs+"fence {\n"+device+"}\n")
+	if err != nil {
+		require.NotContains(t, err.Error(), "watchdog that restarts")
+	}
+}
+
+// Whatever becomes of the task's own time, the node gets its power back.
+func TestLabDrillGivesThePowerBack(t *testing.T) {
+	t.Parallel()
+	target := guarded(t)
+	target.Converge(labkit.Only(t, ha.All(), "ha_resource"), `resources = ["vm:100", "vm:101"]`)
+	drill := labkit.Only(t, ha.All(), "failover_drill")
+	changes, err := target.Plan(drill, drillArgs+"fence {\n"+device+"}\n")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	target.Lab.Machine("pve3").OnPower(func(up bool) {
+		if !up {
+			cancel(errors.New("the time is over"))
+		}
+	})
+	require.Error(t, changes[0].Apply(ctx, target))
+	require.True(t, target.Lab.Machine("pve3").Powered())
 }

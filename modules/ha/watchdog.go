@@ -88,8 +88,12 @@ type watchState struct {
 }
 
 func readWatchdog(ctx context.Context, t module.Target) (watchState, error) {
+	return watchdogOn(ctx, t, t.Host().Name)
+}
+
+func watchdogOn(ctx context.Context, t module.Target, host string) (watchState, error) {
 	w := watchState{configured: defaultWatchdog}
-	conn, err := t.Conn(ctx, t.Host().Name)
+	conn, err := t.Conn(ctx, host)
 	if err != nil {
 		return w, err
 	}
@@ -99,7 +103,7 @@ func readWatchdog(ctx context.Context, t module.Target) (watchState, error) {
 	}
 	answers, err := frame.Parse(r.Stdout)
 	if err != nil {
-		return w, fmt.Errorf("%s: %w", t.Host().Name, err)
+		return w, fmt.Errorf("%s: %w", host, err)
 	}
 	return watchOf(answers)
 }
