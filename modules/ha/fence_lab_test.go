@@ -117,22 +117,6 @@ func TestLabDrillRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "without it 1 of 3 votes are left and 2 are needed")
 }
 
-func TestLabDrillNeedsAWatchdog(t *testing.T) {
-	t.Parallel()
-	target := guarded(t)
-	target.Must("pve3", "systemctl stop watchdog-mux")
-	target.Must("pve1", "ha-manager add vm:100 && ha-manager add vm:101")
-	target.Eventually("pve1", `grep -q '"state": *"started"' /etc/pve/ha/manager_status`)
-	drill := labkit.Only(t, ha.All(), "failover_drill")
-	_, err := target.Plan(drill, "node = [\"pve3\"]\nconfirm = \"pve3\"\nignore = [\"storage\", \"ha\", \"units\"]\n")
-	require.ErrorContains(t, err, "a watchdog that restarts the node")
-	// Cutting the power stops the guests for certain: no watchdog is needed for it.
-	_, err = target.Plan(drill, drillArgs+"fence {\n"+device+"}\n")
-	if err != nil {
-		require.NotContains(t, err.Error(), "watchdog that restarts")
-	}
-}
-
 // Whatever becomes of the task's own time, the node gets its power back.
 func TestLabDrillGivesThePowerBack(t *testing.T) {
 	t.Parallel()
