@@ -251,3 +251,17 @@ func TestThePasswordOfAControllerIsInNoCommandLine(t *testing.T) {
 		require.Equal(t, what != "status", c.Mutates)
 	}
 }
+
+// Each command sets the whole list of a rule: the second guest must not push the first out again.
+func TestGuestsThatEnterARuleTogether(t *testing.T) {
+	w := nine(func(w *world) {
+		w.Rules = []ha.Rule{{ID: "db", Type: ha.NodeAffinity, Resources: []string{"vm:100"}, Nodes: ha.Nodes{"pve1": 1}}}
+		w.Resources = append(w.Resources, ha.Resource{SID: "vm:101", State: "started", MaxRestart: 1, MaxRelocate: 1, Failback: true}, ha.Resource{SID: "vm:102", State: "stopped", MaxRestart: 1, MaxRelocate: 1, Failback: true})
+	})
+	steps, refusals := w.resources(haResourceArgs{Resources: []string{"vm:101", "vm:102"}, State: "keep", Group: "db"}, nil)
+	require.Empty(t, refusals)
+	require.Equal(t, []string{
+		"rules set node-affinity db --resources vm:100,vm:101 --nodes pve1:1",
+		"rules set node-affinity db --resources vm:100,vm:101,vm:102 --nodes pve1:1",
+	}, commandsOf(steps))
+}

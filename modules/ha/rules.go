@@ -43,7 +43,18 @@ func (w *world) enterRule(sid, group string, coming []string) ([]step, *module.R
 	if refusal := w.ruleFits(gate, want); refusal != nil {
 		return nil, refusal
 	}
+	w.willBe(want)
 	return []step{w.ruleStep("rule:"+have.ID+"/"+sid, have, want)}, nil
+}
+
+// willBe has later steps of the plan rest on a rule as this one leaves it: each command sets all of its guests.
+func (w *world) willBe(rule ha.Rule) {
+	w.Rules = slices.Clone(w.Rules)
+	for i := range w.Rules {
+		if w.Rules[i].ID == rule.ID {
+			w.Rules[i] = rule
+		}
+	}
 }
 
 // ruleFits refuses a rule that would be refused or ignored, or that leaves a guest nowhere to run. Conflicts among other
