@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -189,8 +190,12 @@ func (a *app) spawnLab(o labUpOptions, logFile string) error {
 		args = append(args, "--var-file", v)
 	}
 	args = append(append(args, "--"), o.site.files(a)...)
+	env := a.Environ
+	if a.Env("GOGC") == "" {
+		env = append(slices.Clone(env), "GOGC=200") // a lab of many nodes lives long: it may take memory rather than time
+	}
 	//nolint:noctx // it must outlive this process
-	child := &exec.Cmd{Path: self, Args: args, Env: a.Environ, Stdout: out, Stderr: out, ExtraFiles: []*os.File{done}, SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
+	child := &exec.Cmd{Path: self, Args: args, Env: env, Stdout: out, Stderr: out, ExtraFiles: []*os.File{done}, SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	err = child.Start()
 	_ = done.Close()
 	if err != nil {

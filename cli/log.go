@@ -30,7 +30,7 @@ func (a *app) openLog() (io.Closer, error) {
 	return f, nil
 }
 
-// traceDial logs the steps of connecting.
+// traceDial logs the steps of connecting, and the exchanges with connected hosts.
 func (a *app) traceDial(host, step string, took time.Duration) {
 	a.logger.Debug(step, "host", host, "took", took)
 }

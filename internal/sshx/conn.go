@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/pxrun/pxrun/inventory"
@@ -26,6 +27,10 @@ func newConn(d *Dialer, h inventory.Host) *conn {
 	c.ended, c.end = context.WithCancel(context.Background())
 	return c
 }
+
+// traceExchange is the step that Config.Trace is told of when commands have gone to a host together and their answers are
+// there: one round trip.
+const traceExchange = "exchange"
 
 // errClosed is the use of a closed connection.
 var errClosed = errors.New("the connection was closed")
@@ -103,7 +108,9 @@ func (c *conn) Batch(ctx context.Context, commands []transport.Command) ([]trans
 		if err != nil {
 			return results, err
 		}
+		began := time.Now()
 		some, err := l.run(ctx, rest)
+		c.dialer.trace(c.host.Name, traceExchange, began)
 		results = append(results, some...)
 		lost, ok := errors.AsType[*lostShellError](err)
 		switch {

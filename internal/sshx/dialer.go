@@ -39,7 +39,7 @@ type Config struct {
 	Prompt func(ctx context.Context, prompt string) (secret.String, error)
 	// Note receives, once each, things that the user should know: an ssh_config line without effect, a new host key.
 	Note func(text string)
-	// Trace receives the steps of connecting with the time they took.
+	// Trace receives the steps of connecting, and every exchange with a connected host, with the time they took.
 	Trace func(host, event string, took time.Duration)
 	// Parallel bounds the connections that are being made at once; 0 means 128.
 	Parallel int

@@ -161,7 +161,9 @@ func (c *conn) alone(ctx context.Context, command transport.Command, near stream
 		if err != nil {
 			return transport.Result{}, err
 		}
+		began := time.Now()
 		r, err := l.runAlone(ctx, command, near)
+		c.dialer.trace(c.host.Name, traceExchange, began)
 		lost, ok := errors.AsType[*lostShellError](err)
 		if !ok {
 			return r, err

@@ -219,6 +219,25 @@ func TestTheSecondNodeIsBelievedWhenTheFirstIsAway(t *testing.T) {
 	require.Equal(t, 1, r.Guests.Total)
 }
 
+func TestOnlyTheFirstNodesAreAskedForTheGuestsOfTheCluster(t *testing.T) {
+	three := answers("pve3")
+	three["guests"] = "{}"
+	fresh := answers("pve4")
+	delete(fresh, "conf")
+	fresh["localconf"], fresh["guests"] = "rc1|cat: /etc/corosync/corosync.conf: No such file or directory", `{"ids":{"200":{"node":"pve4","type":"lxc"}}}`
+	out := map[string][]byte{"pve1": printed(answers("pve1")), "pve2": printed(answers("pve2")), "pve3": printed(three), "pve4": printed(fresh)}
+	s := health.Read(t.Context(), []string{"pve1", "pve2", "pve3", "pve4"}, func(_ context.Context, host string) (transport.Conn, error) {
+		return node{out: out[host]}, nil
+	})
+	states := s.States()
+	for _, member := range states[:3] {
+		require.Equal(t, []pve.Guest{{ID: "100", Node: "pve1", Type: "qemu"}}, member.Guests, member.Host)
+	}
+	require.Equal(t, []pve.Guest{{ID: "200", Node: "pve4", Type: "lxc"}}, states[3].Guests, "a node outside of the cluster has guests of its own")
+	require.Contains(t, health.Probe(1).Script, "\np guests 10 cat /etc/pve/.vmlist\n")
+	require.NotContains(t, health.Probe(2).Script, "guests 10 cat")
+}
+
 func FuzzParseNode(f *testing.F) {
 	f.Add(printed(answers("pve1")))
 	f.Add([]byte("@@n begin\n@@n h_df\nx\n@@n rc 0\n@@n end\n"))

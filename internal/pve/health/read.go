@@ -49,9 +49,23 @@ var sharedReads = []frame.Read{
 }
 
 var (
-	nodeProbe   = transport.Command{Timeout: probeTimeout, Script: frame.Script(slices.Concat(pve.NodeReads(), nodeReads)...)}
+	nodeProbe   = transport.Command{Timeout: probeTimeout, Script: frame.Script(slices.Concat(ownReads(), nodeReads)...)}
 	sharedProbe = transport.Command{Timeout: probeTimeout, Script: frame.Script(slices.Concat(pve.NodeReads(), nodeReads, ha.Reads(), sharedReads)...)}
 )
+
+// ownGuests is the list of guests of a node that is in no cluster. A member's is the same on every node, and long.
+const ownGuests = `sh -c 'if [ -e /etc/pve/corosync.conf ]; then echo "{}"; else exec cat /etc/pve/.vmlist; fi'`
+
+// ownReads are the reads of a node's state, without the guests of the cluster.
+func ownReads() []frame.Read {
+	reads := pve.NodeReads()
+	for i := range reads {
+		if reads[i].Name == "guests" {
+			reads[i] = read("guests", ownGuests)
+		}
+	}
+	return reads
+}
 
 // witnesses are how many nodes are asked for what all have alike.
 const witnesses = 2
@@ -93,7 +107,21 @@ func Read(ctx context.Context, hosts []string, connect func(ctx context.Context,
 			s.choose()
 		}
 	}
+	s.shareGuests()
 	return s
+}
+
+// shareGuests gives the members of the cluster the list of its guests, which only some of them were asked for.
+func (s *Snapshot) shareGuests() {
+	if s.shared < 0 || s.Nodes[s.shared].Conf == nil {
+		return
+	}
+	source := s.Nodes[s.shared].NodeState
+	for i, n := range s.Nodes {
+		if n.Conf != nil && n.Conf.ClusterName == source.Conf.ClusterName && len(n.NodeState.Guests) == 0 {
+			s.Nodes[i].NodeState.Guests = source.Guests
+		}
+	}
 }
 
 func readNode(ctx context.Context, host string, command transport.Command, connect func(ctx context.Context, host string) (transport.Conn, error)) Node {
