@@ -292,6 +292,18 @@ func TestAnIDWithoutAHostIsPurgedWhenTheRunbookNamesIt(t *testing.T) {
 	require.Equal(t, []string{"purge osd.9, which belongs to no host"}, testkit.Summaries(changes))
 }
 
+func TestAnIDWithoutAHostThatHeldDataIsNotPurged(t *testing.T) {
+	s := made(t)
+	s.osds = append(s.osds, fakeOSD{id: 9, in: true})
+	s.on("osd safe-to-destroy", fails("Error EAGAIN: OSD(s) 9 have no reported stats\n", 11))
+	tgt := s.target()
+	err := testkit.Apply(t.Context(), tgt, testkit.Plan(t, cephOSD(), tgt, "ensure = \"absent\"\nids = [9]"))
+	require.ErrorContains(t, err, "it was in before: Error EAGAIN")
+	for _, r := range s.ran {
+		require.NotContains(t, r, "purge")
+	}
+}
+
 func TestFlags(t *testing.T) {
 	s := made(t)
 	s.nodeFlags = map[string][]string{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/ceph"
@@ -145,15 +146,33 @@ func gone(ctx context.Context, t module.Target, actor string, id int, failed err
 	return nil
 }
 
-// purge takes an id away that belongs to no host: no data can be on it. The runbook names it, which is the approval that it
-// needs (reference §8.3).
+// purge takes an id away that belongs to no host. The runbook names it, which is the approval that it needs (reference §8.3);
+// one that was in before may hold data all the same, so that the cluster is asked.
 func (w *world) purge(o ceph.OSD) module.Change {
 	actor := w.actor()
 	return module.Change{
 		ID: fmt.Sprintf("%s/%s/%d", actor, kindOSD, o.ID), Host: actor, Action: module.Delete, Risk: module.RiskDestructive,
-		Summary: fmt.Sprintf("purge osd.%d, which belongs to no host", o.ID), Before: map[string]any{"osd": o.ID, "state": "allocated by a creation that was cut off"},
+		Summary: fmt.Sprintf("purge osd.%d, which belongs to no host", o.ID), Before: map[string]any{"osd": o.ID, "state": strings.Join(o.State, ", ")},
 		Apply: func(ctx context.Context, t module.Target) error {
-			err := tell(ctx, t, actor, "osd", "purge", fmt.Sprint(o.ID), "--yes-i-really-mean-it")
+			c, err := readCluster(ctx, t, actor)
+			if err != nil {
+				return err
+			}
+			now, there := c.Map.OSD(o.ID)
+			refusal := &module.Refusal{Host: actor, Gate: fmt.Sprintf("purge osd.%d", o.ID), Want: "an OSD without data", Look: fmt.Sprintf("ceph osd tree; ceph osd safe-to-destroy %d", o.ID)}
+			switch {
+			case !there:
+				return nil
+			case now.Up || now.Host != "":
+				refusal.Saw, refusal.Override = "it runs, or is part of a host by now", "plan again"
+				return refusal
+			case !now.NeverIn():
+				if err := ask(ctx, t, actor, "osd", "safe-to-destroy", fmt.Sprint(o.ID)); err != nil {
+					refusal.Saw, refusal.Override = "it was in before: "+said(err), "start it, if its disk is there, and let the data move away"
+					return refusal
+				}
+			}
+			err = tell(ctx, t, actor, "osd", "purge", fmt.Sprint(o.ID), "--yes-i-really-mean-it")
 			return gone(ctx, t, actor, o.ID, err)
 		},
 	}

@@ -387,7 +387,11 @@ func (s *site) conversation() string {
 	nodes, hosts := []any{}, map[string][]int{}
 	flag := map[bool]int{true: 1}
 	for _, o := range s.osds {
-		osds = append(osds, map[string]any{"osd": o.id, "up": flag[o.up], "in": flag[o.in], "state": []string{"exists"}})
+		state := []string{"exists"}
+		if !o.up && !o.in && o.host == "" {
+			state = append(state, "new")
+		}
+		osds = append(osds, map[string]any{"osd": o.id, "up": flag[o.up], "in": flag[o.in], "state": state})
 		metadata = append(metadata, map[string]any{"id": o.id, "hostname": o.node, "device_ids": o.device})
 		nodes = append(nodes, map[string]any{"id": o.id, "name": fmt.Sprintf("osd.%d", o.id), "type": "osd", "device_class": o.class, "crush_weight": 1})
 		if o.host != "" {

@@ -144,6 +144,10 @@ func (n *Node) matchOSD(m *OSDMap, fsid string, d *Disk, id int) Match {
 	case !o.sameDisk(d):
 		found.Found = Swapped
 		found.Saw = fmt.Sprintf("osd.%d last ran on the disk %s, and lies on one with serial %s now", id, strings.Join(o.disks(), " and "), d.Serial)
+	case o.Host == "" && !o.Up && !o.NeverIn():
+		// It was taken out of the CRUSH map, or hangs elsewhere in it: it may hold the only copy of something.
+		found.Found = Unmatched
+		found.Saw = fmt.Sprintf("osd.%d is on it, down, and part of no host, and it has held data before", id)
 	case o.Host == "" && !o.Up:
 		found.Found = Cut
 		found.Saw = fmt.Sprintf("osd.%d is on it, down, and part of no host: its creation was cut off", id)

@@ -82,7 +82,8 @@ func mapOf() *ceph.OSDMap {
 	return &ceph.OSDMap{OSDs: []ceph.OSD{
 		{ID: 0, Up: true, In: true, Host: "pve1", NodeName: "pve1", DeviceIDs: map[string]string{"sdb": "ACME_SSD_A1"}},
 		{ID: 4, Up: true, In: true, Host: "pve2", NodeName: "pve2", DeviceIDs: map[string]string{"sdb": "ACME_SSD_B1"}},
-		{ID: 9},
+		{ID: 9, State: []string{"exists", "new"}},
+		{ID: 10, In: true, State: []string{"exists"}},
 	}}
 }
 
@@ -121,6 +122,7 @@ func TestMatchDisk(t *testing.T) {
 		{"an OSD of another node", osdOn("4"), ceph.Swapped, "osd.4 last ran on pve2 (it is up)"},
 		{"another disk", swapped, ceph.Swapped, "osd.0 last ran on the disk ACME_SSD_A1, and lies on one with serial Z9 now"},
 		{"cut off", osdOn("9"), ceph.Cut, "osd.9 is on it, down, and part of no host"},
+		{"taken out of the CRUSH map with its data", osdOn("10"), ceph.Unmatched, "has held data before"},
 		{"gone", testNode{disks: []string{blank("sdb", "NEW")}, links: []string{"ata-ACME_SSD_NEW /dev/sdb"}}, ceph.Missing, "the node has no /dev/disk/by-id/ata-ACME_SSD_A1; osd.0 was on it and is up; disks with nothing on them: /dev/disk/by-id/ata-ACME_SSD_NEW (960.2 GB, ACME SSD, serial NEW)"},
 		{"partition's name", testNode{links: []string{"ata-ACME_SSD_A1 /dev/sda3"}}, ceph.Missing, "which is no whole disk"},
 	}

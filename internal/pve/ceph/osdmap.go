@@ -24,6 +24,9 @@ type OSD struct {
 	DeviceIDs map[string]string
 }
 
+// NeverIn reports whether the OSD was allocated and has never been in: only then it is certain that it holds no data.
+func (o OSD) NeverIn() bool { return slices.Contains(o.State, "new") && !o.In }
+
 // OSDMap is what ceph osd dump says.
 type OSDMap struct {
 	OSDs  []OSD // in the order of their ids
