@@ -7,6 +7,7 @@ import (
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/modules/ceph"
 	"github.com/pxrun/pxrun/modules/cluster"
+	"github.com/pxrun/pxrun/modules/guest"
 	"github.com/pxrun/pxrun/modules/ha"
 	"github.com/pxrun/pxrun/modules/network"
 	"github.com/pxrun/pxrun/modules/storage"
@@ -15,5 +16,5 @@ import (
 
 // All returns every built-in module.
 func All() []module.Module {
-	return slices.Concat(ceph.All(), cluster.All(), ha.All(), network.All(), storage.All(), system.All())
+	return slices.Concat(ceph.All(), cluster.All(), guest.All(), ha.All(), network.All(), storage.All(), system.All())
 }

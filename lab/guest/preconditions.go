@@ -37,6 +37,7 @@ func (h *Host) preconditions(r pvetool.Request, k *kind) (any, error) {
 		allowed := slices.DeleteFunc(h.node.Members(), func(n string) bool { return n == h.name })
 		return pvetool.Object{"allowed-nodes": allowed, "not-allowed-nodes": pvetool.Object{}, "running": running}, nil
 	}
+	rules := a.affinity(fmt.Sprintf("%s:%d", k.sid, id))
 	local, mapped := localDevices(conf)
 	allowed, not := []string{}, pvetool.Object{}
 	for _, node := range h.node.Members() {
@@ -49,6 +50,9 @@ func (h *Host) preconditions(r pvetool.Request, k *kind) (any, error) {
 		}
 		if missing := a.unmapped(mapped, node); len(missing) > 0 {
 			why["unavailable-resources"] = missing
+		}
+		if blocking := rules.blocking(node); len(blocking) > 0 {
+			why["blocking-ha-resources"] = blocking
 		}
 		not[node] = why
 		if len(why) == 0 {
@@ -63,10 +67,54 @@ func (h *Host) preconditions(r pvetool.Request, k *kind) (any, error) {
 		"running": running, "allowed_nodes": allowed, "not_allowed_nodes": not, "local_disks": a.localDisks(k, id, conf),
 		"local_resources": append([]string{}, local...), "mapped-resources": append([]string{}, mapped...), "mapped-resource-info": info,
 	}
+	if len(rules.together) > 0 {
+		out["dependent-ha-resources"] = rules.together
+	}
 	if h.node.Release().Major() >= 9 {
 		out["has-dbus-vmstate"] = 1
 	}
 	return out, nil
+}
+
+// affinity is what HA rules say of a resource: which others go with it, and on which nodes those are that it keeps away from.
+type affinity struct {
+	together []string
+	apart    map[string][]string // by node
+}
+
+func (f affinity) blocking(node string) []pvetool.Object {
+	var out []pvetool.Object
+	for _, sid := range f.apart[node] {
+		out = append(out, pvetool.Object{"cause": "resource-affinity", "sid": sid})
+	}
+	return out
+}
+
+// affinity reads the rules that concern a resource.
+func (a *actor) affinity(sid string) affinity {
+	f := affinity{apart: map[string][]string{}}
+	text, err := a.view.ReadFile("/etc/pve/ha/rules.cfg")
+	if err != nil {
+		return f
+	}
+	where := a.haNodes()
+	for _, s := range pvetool.ParseSections(string(text)) {
+		all := strings.FieldsFunc(s.Values["resources"], func(r rune) bool { return r == ',' || r == ' ' })
+		if _, off := s.Values["disable"]; off || s.Type != "resource-affinity" || !slices.Contains(all, sid) {
+			continue
+		}
+		slices.Sort(all)
+		for _, other := range all {
+			switch {
+			case other == sid:
+			case s.Values["affinity"] == "positive":
+				f.together = append(f.together, other)
+			case where[other] != "":
+				f.apart[where[other]] = append(f.apart[where[other]], other)
+			}
+		}
+	}
+	return f
 }
 
 // lackingStorages are the storages of a guest that are not configured or enabled for a node.

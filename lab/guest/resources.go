@@ -77,6 +77,27 @@ func (a *actor) haStates() map[string]string {
 	return out
 }
 
+// haNodes are the nodes that the HA manager has its services on.
+func (a *actor) haNodes() map[string]string {
+	text, err := a.view.ReadFile("/etc/pve/ha/manager_status")
+	if err != nil {
+		return nil
+	}
+	var status struct {
+		Services map[string]struct {
+			Node string `json:"node"`
+		} `json:"service_status"`
+	}
+	if json.Unmarshal(text, &status) != nil {
+		return nil
+	}
+	out := map[string]string{}
+	for sid, s := range status.Services {
+		out[sid] = s.Node
+	}
+	return out
+}
+
 func (a *actor) guestRows(rrd map[string][]string, states map[string]string) []pvetool.Object {
 	var out []pvetool.Object
 	nodes, err := a.view.ReadDir("/etc/pve/nodes")

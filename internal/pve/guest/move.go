@@ -71,6 +71,8 @@ type Options struct {
 	Restart bool
 	// Overcommit lets more memory be promised on the target than it has.
 	Overcommit bool
+	// Mine says that the guest's lock, if it is a migration's, belongs to the one who asks: a move that an earlier run began.
+	Mine bool
 	// Promised is the memory that is on its way to the target already, in bytes.
 	Promised int64
 }
@@ -192,7 +194,7 @@ func (d *decision) identity() {
 	if d.g.Template {
 		d.no(IsTemplate, "it is a template", "a guest that can run: others are cloned from templates, which stay", d.show(), "leave it out")
 	}
-	if d.g.Lock != "" {
+	if d.g.Lock != "" && !(d.o.Mine && d.g.Lock == "migrate") {
 		d.no(IsLocked, fmt.Sprintf("it is locked (%s): %s", d.g.Lock, lockHolder(d.g.Lock)), "no lock",
 			fmt.Sprintf("pvesh get /nodes/%s/tasks --vmid %d --source active; %s", d.g.Node, d.g.ID, d.show()),
 			fmt.Sprintf("wait for the task; pxrun never takes a lock away. If nothing is at work any more: %s unlock %d", d.g.Kind.Tool(), d.g.ID))

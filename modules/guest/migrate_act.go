@@ -1,0 +1,358 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/detach"
+	"github.com/pxrun/pxrun/internal/pve/guest"
+	"github.com/pxrun/pxrun/internal/transport"
+)
+
+// mover makes one move.
+type mover struct {
+	actor string
+	step
+	args    migrateArgs
+	running bool // when it set out
+}
+
+// landTime is how long the state may lag behind the end of a migration's task: the config is there at once, a container
+// starts afterwards.
+const landTime = 2 * time.Minute
+
+// settledLooks are how often a guest must be seen where it came from after a task that ended well before that is believed: the
+// config has moved when the task ends, and the node that is asked hears of it at once.
+const settledLooks = 6
+
+// move reads the guest again, moves it if nothing has come in its way, and follows it to where it truly is.
+func (m *mover) move(ctx context.Context, t module.Target) error {
+	w, err := again(ctx, t, m.actor, m.guest.Node, m.Target)
+	if err != nil {
+		return err
+	}
+	g, there := w.Guest(m.guest.ID)
+	switch {
+	case !there:
+		return fmt.Errorf("%s does not exist any more", m.guest)
+	case g.Node == m.Target:
+		t.Log(g.Node, fmt.Sprintf("%s is on %s already", g, m.Target))
+		return nil
+	case g.Node != m.guest.Node:
+		return fmt.Errorf("%s is on %s now, and was on %s when this was planned: plan again", g, g.Node, m.guest.Node)
+	}
+	o := m.args.options()
+	o.Mine = underWay(ctx, t, []guest.Guest{g})[g.ID]
+	now := step{guest: g, Move: guest.CanMove(w.Site, g, m.Target, o), mine: o.Mine}
+	if refusals := refuse([]step{now}, nil); len(refusals) > 0 {
+		return refusals
+	}
+	m.step = now
+	m.running, _ = w.Runs(g)
+	switch {
+	case m.mine:
+		return m.follow(ctx, t)
+	case m.ByHA:
+		return m.byHA(ctx, t, w)
+	}
+	return m.byHand(ctx, t)
+}
+
+// jobName is the name of the job that moves a guest.
+func jobName(id int) string { return fmt.Sprintf("migrate-%d", id) }
+
+// underWay finds the guests that are locked by a migration which a run of pxrun began and which is still at work.
+func underWay(ctx context.Context, t module.Target, guests []guest.Guest) map[int]bool {
+	out := map[int]bool{}
+	for _, g := range guests {
+		if g.Lock != "migrate" {
+			continue
+		}
+		if active, err := jobActive(ctx, t, g); err == nil && active {
+			out[g.ID] = true
+		}
+	}
+	return out
+}
+
+func jobActive(ctx context.Context, t module.Target, g guest.Guest) (bool, error) {
+	conn, err := t.Conn(ctx, g.Node)
+	if err != nil {
+		return false, err
+	}
+	r, err := conn.Run(ctx, transport.Command{Argv: []string{"systemctl", "is-active", detach.Unit(g.Node, jobName(g.ID))}})
+	return err == nil && r.Out() == "active", err
+}
+
+// follow waits for the end of a migration that an earlier run began, and judges by where the guest is then.
+func (m *mover) follow(ctx context.Context, t module.Target) error {
+	source := m.guest
+	if source.Kind == guest.CT {
+		m.running = false // it may be down for its restart: whether it ran before is not known
+	}
+	err := t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("the migration of %s has ended", source), Timeout: m.args.MoveTimeout, Every: 5 * time.Second, Check: func(ctx context.Context) error {
+		active, err := jobActive(ctx, t, source)
+		if err == nil && active {
+			err = errors.New("it is at work (look: " + m.look() + ")")
+		}
+		return err
+	}})
+	if err != nil {
+		return err
+	}
+	return m.settle(ctx, t, nil)
+}
+
+// command is what moves the guest, on the node that it is on.
+func (m *mover) command() []string {
+	id := strconv.Itoa(m.guest.ID)
+	argv := []string{m.guest.Kind.Tool(), "migrate", id, m.Target}
+	add := func(name, value string) { argv = append(argv, name, value) }
+	storage := "--targetstorage"
+	switch {
+	case m.guest.Kind == guest.CT:
+		storage = "--target-storage"
+		if m.running {
+			add("--restart", "1")
+			add("--timeout", strconv.Itoa(int(m.args.ShutdownTimeout.Seconds())))
+		}
+	case m.running:
+		add("--online", "1")
+		if len(m.Copied) > 0 {
+			add("--with-local-disks", "1")
+		}
+	}
+	if where := storageOption(m.args.options().Storages); where != "" && len(m.Copied) > 0 {
+		add(storage, where)
+	}
+	if m.args.MigrationNetwork.IsValid() && m.guest.Kind == guest.VM {
+		add("--migration_network", m.args.MigrationNetwork.String())
+	}
+	if m.args.Bwlimit > 0 {
+		add("--bwlimit", strconv.Itoa(m.args.Bwlimit))
+	}
+	return argv
+}
+
+// storageOption is a map of storages as qm takes it.
+func storageOption(storages map[string]string) string {
+	var parts []string
+	for _, from := range slices.Sorted(maps.Keys(storages)) {
+		if from == "" {
+			return storages[from]
+		}
+		parts = append(parts, from+":"+storages[from])
+	}
+	return strings.Join(parts, ",")
+}
+
+// byHand runs the migration apart from the connection and judges by where the guest is then: a task can fail although the
+// guest has moved, and end well although it has not (reference §1.2, §6.2).
+func (m *mover) byHand(ctx context.Context, t module.Target) error {
+	c := transport.Command{Argv: m.command(), Mutates: true}
+	var lines tail
+	c.Output = func(_ transport.Stream, line string) { lines.add(line) }
+	r, err := t.Detach(ctx, m.guest.Node, module.Job{Name: jobName(m.guest.ID), Command: c, Timeout: m.args.MoveTimeout})
+	lines.add(string(r.Stdout))
+	lines.add(string(r.Stderr))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var failed error
+	switch {
+	case err != nil:
+		failed = fmt.Errorf("%w\nA migration that is at work is not cut off. Look: %s; systemctl status 'pxrun-*' on %s", err, m.look(), m.guest.Node)
+	case r.Exit != 0:
+		failed = fmt.Errorf("%s: exit %d: %s", strings.Join(c.Argv[:2], " "), r.Exit, because(lines.text()))
+	}
+	return m.settle(ctx, t, failed)
+}
+
+func (m *mover) look() string {
+	return fmt.Sprintf("cat /etc/pve/.vmlist; %s status %d on %s and on %s", m.guest.Kind.Tool(), m.guest.ID, m.guest.Node, m.Target)
+}
+
+// settle finds out where the guest is and what became of it. failed is what the task said.
+func (m *mover) settle(ctx context.Context, t module.Target, failed error) error {
+	// A task that has failed does nothing more: where the guest is now is where it stays, but a start on the target may lag.
+	limit := landTime
+	if failed != nil {
+		limit = landTime / 4
+	}
+	var last verdict
+	same := 0
+	err := t.WaitFor(ctx, module.Condition{
+		Name: fmt.Sprintf("%s is on %s", m.guest, m.Target), Timeout: limit,
+		Check: func(ctx context.Context) error {
+			w, err := again(ctx, t, m.actor, m.guest.Node, m.Target)
+			if err != nil {
+				return err
+			}
+			last = m.judge(w.Site)
+			if last.final {
+				same++
+			}
+			switch {
+			case last.done || last.final && failed != nil:
+				return nil
+			case same >= settledLooks:
+				return module.Fatal(errors.New(last.text))
+			}
+			return errors.New(last.text)
+		},
+	})
+	switch {
+	case last.done && failed == nil:
+		return nil
+	case last.done:
+		if paused := m.paused(ctx, t); paused != nil {
+			return fmt.Errorf("%s is on %s and does not run: %w\n%w", m.guest, m.Target, paused, failed)
+		}
+		t.Warn(m.Target, fmt.Sprintf("%s has moved to %s and runs as before, although its task failed: %s", m.guest, m.Target, firstLine(failed)))
+		return nil
+	case failed != nil && last.text != "":
+		return fmt.Errorf("%w\nNow %s", failed, last.text)
+	case failed != nil:
+		return errors.Join(failed, err)
+	}
+	return fmt.Errorf("the task ended well, and yet: %w", err)
+}
+
+// verdict is what the state says of a move.
+type verdict struct {
+	done bool
+	// final says that waiting will not change it once the task has ended.
+	final bool
+	text  string
+}
+
+// judge reads a verdict off the state.
+func (m *mover) judge(s *guest.Site) verdict {
+	g, there := s.Guest(m.guest.ID)
+	if !there {
+		return verdict{text: m.guest.String() + " has no config on any node"}
+	}
+	runsAt := func(node string) (runs, known bool) {
+		n := s.Nodes[node]
+		if n == nil || n.Err != nil {
+			return false, false
+		}
+		_, runs = n.Running[g.ID]
+		return runs, true
+	}
+	here, hereKnown := runsAt(m.Target)
+	stillThere, _ := runsAt(m.guest.Node)
+	switch {
+	case g.Node == m.Target && g.Lock == "migrate":
+		return verdict{text: fmt.Sprintf("%s is on %s and still locked (migrate). If no migration is at work any more: %s unlock %d on %s", g, m.Target, g.Kind.Tool(), g.ID, m.Target)}
+	case g.Node == m.Target && !hereKnown:
+		return verdict{text: fmt.Sprintf("%s is on %s, which does not say whether it runs there", g, m.Target)}
+	case g.Node == m.Target && m.running && !here:
+		return verdict{text: fmt.Sprintf("%s is on %s and does not run there", g, m.Target)}
+	case g.Node == m.Target && stillThere:
+		return verdict{text: fmt.Sprintf("%s is on %s, and a process of it is still on %s", g, m.Target, m.guest.Node)}
+	case g.Node == m.Target:
+		return verdict{done: true, final: true}
+	case g.Node != m.guest.Node:
+		return verdict{final: true, text: fmt.Sprintf("%s is on %s", g, g.Node)}
+	case g.Lock == "migrate":
+		return verdict{final: true, text: fmt.Sprintf("%s is on %s and locked (migrate). If no migration is at work any more: see that it does not run on %s (qm status %d there, qm stop %d if it waits there), then %s unlock %d on %s",
+			g, g.Node, m.Target, g.ID, g.ID, g.Kind.Tool(), g.ID, g.Node)}
+	case m.running && stillThere:
+		return verdict{final: true, text: fmt.Sprintf("%s runs on %s as before", g, g.Node)}
+	case m.running:
+		return verdict{text: fmt.Sprintf("%s is on %s and does not run. Start it there: %s start %d", g, g.Node, g.Kind.Tool(), g.ID)}
+	}
+	return verdict{final: true, text: fmt.Sprintf("%s is on %s as before", g, g.Node)}
+}
+
+// paused is why a machine that arrived by a failed task does not run, if it does not: it may have been left waiting.
+func (m *mover) paused(ctx context.Context, t module.Target) error {
+	if m.guest.Kind != guest.VM || !m.running {
+		return nil
+	}
+	conn, err := t.Conn(ctx, m.Target)
+	if err != nil {
+		return err
+	}
+	r, err := conn.Run(ctx, transport.Command{Argv: []string{"qm", "status", strconv.Itoa(m.guest.ID), "--verbose"}})
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(r.Stdout)) {
+		if state, ok := strings.CutPrefix(strings.TrimSpace(line), "qmpstatus:"); ok {
+			if state = strings.TrimSpace(state); state != "running" {
+				return fmt.Errorf("QEMU says %s (look: qm status %d --verbose; to go on: qm resume %d)", state, m.guest.ID, m.guest.ID)
+			}
+			return nil
+		}
+	}
+	return errors.New("its state cannot be read")
+}
+
+// tail keeps the end of what a command printed.
+type tail struct{ kept []string }
+
+func (l *tail) add(text string) {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			l.kept = append(l.kept, line)
+		}
+	}
+	const most = 200
+	if over := len(l.kept) - most; over > 0 {
+		l.kept = l.kept[over:]
+	}
+}
+
+func (l *tail) text() []string { return l.kept }
+
+var (
+	logTime  = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `)
+	aborted  = regexp.MustCompile(`^migration aborted \(duration [0-9:]+\): `)
+	problems = regexp.MustCompile(`^migration finished with problems`)
+)
+
+// because finds in the log of a migration why it failed. Lines that only say that it did are left out, and so is what the
+// node's QEMU has to say about everything.
+func because(lines []string) string {
+	var causes, remote []string
+	last := "it said nothing"
+	for _, line := range lines {
+		line = logTime.ReplaceAllString(line, "")
+		text, isError := strings.CutPrefix(line, "ERROR: ")
+		text = aborted.ReplaceAllString(text, "")
+		switch {
+		case isError && !problems.MatchString(text) && !slices.Contains(causes, text):
+			causes = append(causes, text)
+		case strings.HasPrefix(line, "can't migrate ") && !slices.Contains(causes, line):
+			causes = append(causes, line)
+		case strings.HasPrefix(line, "[") && strings.Contains(line, "] "):
+			remote = append(remote, line)
+		}
+		if line != "migration aborted" && line != "migration problems" {
+			last = line
+		}
+	}
+	if len(causes) == 0 {
+		return last
+	}
+	const most = 3
+	if len(remote) > most {
+		remote = remote[len(remote)-most:]
+	}
+	return strings.Join(append(causes, remote...), "; ")
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}

@@ -1,0 +1,92 @@
+package guest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve/guest"
+	"github.com/pxrun/pxrun/modules/internal/members"
+)
+
+// world is the guests of a cluster as one of its nodes has them, and what the nodes say of themselves.
+type world struct {
+	*members.View
+	*guest.Site
+	actor string
+}
+
+// probes lists the reads that look makes. Which node is asked for the cluster is not known before; it is the first, mostly.
+func probes(t module.Target) []module.Probe {
+	list := members.Probes(t)
+	if t.Cluster() == nil {
+		return list
+	}
+	for i, name := range t.Cluster().Nodes {
+		if i == 0 {
+			list = append(list, module.Probe{Host: name, Command: guest.Probe()})
+		}
+		list = append(list, module.Probe{Host: name, Command: guest.NodeProbe()})
+	}
+	return list
+}
+
+// look reads the guests. A cluster that an earlier task of the plan is going to make has none yet.
+func look(ctx context.Context, t module.Target, gate string) (*world, error) {
+	view, err := members.Look(ctx, t, gate)
+	if err != nil {
+		return nil, err
+	}
+	w := &world{View: view}
+	for _, name := range view.Actors {
+		if w.Site, err = readFrom(ctx, t, name); err == nil {
+			w.actor = name
+			break
+		}
+	}
+	if w.Site == nil {
+		return nil, module.Refusals{{Gate: gate, Saw: err.Error(), Want: "a quorate member whose /etc/pve answers", Look: "pvecm status", Override: "bring absent nodes back"}}
+	}
+	if why := w.Missing("configs", "members", "storages", "ha guests"); why != "" {
+		return nil, module.Refusals{{
+			Host: w.actor, Gate: gate, Saw: why, Want: "the guests' configs", Look: "ls /etc/pve/nodes/*/qemu-server", Override: "run it again",
+		}}
+	}
+	return w, nil
+}
+
+func readFrom(ctx context.Context, t module.Target, host string) (*guest.Site, error) {
+	conn, err := t.Conn(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	return guest.Read(ctx, host, conn)
+}
+
+// ask lets nodes say what runs on them and what they can run. Nodes that are away are not asked: what stands in their way is
+// told by their being away.
+func (w *world) ask(ctx context.Context, t module.Target, nodes []string) {
+	var online []string
+	for _, name := range nodes {
+		_, inventoried := t.Site().Host(name)
+		if inventoried && w.Site.Online(name) && !slices.Contains(online, name) {
+			online = append(online, name)
+		}
+	}
+	w.ReadNodes(ctx, online, t.Conn)
+}
+
+// again reads the cluster from the acting node, and the nodes that a guest is or was on.
+func again(ctx context.Context, t module.Target, actor string, nodes ...string) (*world, error) {
+	site, err := readFrom(ctx, t, actor)
+	if err != nil {
+		return nil, err
+	}
+	w := &world{Site: site, actor: actor, View: &members.View{}}
+	if why := site.Missing("configs", "members"); why != "" {
+		return nil, fmt.Errorf("%s: %s", actor, why)
+	}
+	w.ask(ctx, t, nodes)
+	return w, nil
+}
