@@ -304,6 +304,19 @@ func TestAnIDWithoutAHostThatHeldDataIsNotPurged(t *testing.T) {
 	}
 }
 
+// pveceph gives the settings of a creation to a pool that is there already.
+func TestAPoolThatAppearsMeanwhileIsNotChanged(t *testing.T) {
+	s := made(t)
+	tgt := s.target()
+	changes := testkit.Plan(t, cephPool(), tgt, "name = \"new\"\nsize = 2\nmin_size = 1")
+	s.pools = append(s.pools, replicated(9, "new", "rbd"))
+	err := testkit.Apply(t.Context(), tgt, changes)
+	require.ErrorContains(t, err, "there is a pool new by now, and it is not as wanted")
+	for _, r := range s.ran {
+		require.NotContains(t, r, "pool create")
+	}
+}
+
 func TestFlags(t *testing.T) {
 	s := made(t)
 	s.nodeFlags = map[string][]string{}

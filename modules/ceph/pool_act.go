@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/ceph"
@@ -129,6 +130,13 @@ func makePool(ctx context.Context, t module.Target, actor, name string, argv []s
 		return err
 	}
 	var printed string
+	parts := []string{name}
+	if s.Erasure != nil {
+		parts = []string{name + "-data", name + "-metadata"}
+	}
+	if made, err := appeared(ctx, t, actor, name, parts, s); made || err != nil {
+		return err
+	}
 	failed := patiently(ctx, t, func() error {
 		r, err := t.Detach(ctx, actor, tool("ceph-pool-"+name, daemonTimeout, argv...))
 		if err != nil {
@@ -140,10 +148,6 @@ func makePool(ctx context.Context, t module.Target, actor, name string, argv []s
 		}
 		return nil
 	})
-	parts := []string{name}
-	if s.Erasure != nil {
-		parts = []string{name + "-data", name + "-metadata"}
-	}
 	c, err := readCluster(ctx, t, actor)
 	if err != nil {
 		return errors.Join(failed, err)
@@ -167,6 +171,43 @@ func makePool(ctx context.Context, t module.Target, actor, name string, argv []s
 	// pool's business when others were being copied before.
 	return awaitHealth(ctx, t, actor, s.HealthTimeout, placed(c, parts) && before.Clean() == "")
 }
+
+// appeared looks for pools that somebody else has made since the plan, or a command of an earlier run that goes on. One that
+// becomes as wanted is fine; another is refused: pveceph would give it the settings of this one, fewer copies among them,
+// without a word (reference §8.3).
+func appeared(ctx context.Context, t module.Target, actor, name string, parts []string, s poolSettings) (bool, error) {
+	differs := ""
+	look := func(ctx context.Context) error {
+		c, err := readCluster(ctx, t, actor)
+		if err != nil {
+			return module.Fatal(err)
+		}
+		differs = ""
+		for i, part := range parts {
+			p, there := c.Map.Pool(part)
+			if !there && i == 0 {
+				return nil
+			}
+			if diff := s.wanted(i == 0, i == len(parts)-1, p).Compare(p, c.Rules); !there || len(diff) > 0 {
+				differs = fmt.Sprintf("there is a pool %s by now, and it is not as wanted", name)
+				return errors.New(differs)
+			}
+		}
+		differs = "none"
+		return nil
+	}
+	err := t.WaitFor(ctx, module.Condition{Name: "pool " + name + " is as wanted", Timeout: appearTimeout, Check: look})
+	switch {
+	case err != nil && differs == "":
+		return false, err
+	case err != nil:
+		return false, &module.Refusal{Host: actor, Gate: "make pool " + name, Saw: differs, Want: "none, or one as the runbook has it", Look: "ceph osd pool ls detail", Override: "plan again: what differs is shown then"}
+	}
+	return differs == "none", nil
+}
+
+// appearTimeout is how long a pool that is being made by somebody else may take to get its settings.
+const appearTimeout = 30 * time.Second
 
 // placed reports whether there are enough hosts for every copy of some pools.
 func placed(c *ceph.Cluster, names []string) bool {
