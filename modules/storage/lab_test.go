@@ -297,3 +297,19 @@ func TestPlanBeforeTheClusterIsFormed(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, changes[0].Predicted)
 }
+
+// A cluster whose making was cut off has no quorum until an earlier task finishes it.
+func TestPlanWhileTheClusterIsToBeFinished(t *testing.T) {
+	t.Parallel()
+	target := labTarget(t, 2)
+	target.Must("pve2", "systemctl stop corosync")
+	target.Must("pve1", "systemctl stop corosync")
+	target.Eventually("pve1", "[ \"$(stat -c %a /etc/pve/local)\" = 555 ]")
+	target.Eventually("pve2", "[ \"$(stat -c %a /etc/pve/local)\" = 555 ]")
+	refuses(t, target, storageModule(), nas, "no member that answers is quorate")
+	target.Earlier = []module.Planned{{Module: "cluster_create", Change: module.Change{ID: "pve1/create", Host: "pve1"}}}
+	changes, err := target.Plan(storageModule(), nas)
+	require.NoError(t, err)
+	require.Equal(t, []string{"add storage nas (nfs 192.0.2.9:/export/pve)"}, testkit.Summaries(changes))
+	require.Equal(t, "the cluster is finished by an earlier task", changes[0].Predicted)
+}

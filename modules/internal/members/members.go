@@ -77,6 +77,12 @@ func Look(ctx context.Context, t module.Target, gate string) (*View, error) {
 			v.Coming = name + " becomes a member in an earlier task"
 		}
 	}
+	if len(v.Actors) == 0 && len(planned) > 0 { // the making of the cluster was cut off, and an earlier task finishes it
+		v.Actors = planned[:1]
+		if v.Coming == "" {
+			v.Coming = "the cluster is finished by an earlier task"
+		}
+	}
 	if len(v.Actors) == 0 {
 		return nil, module.Refusals{{
 			Gate: gate, Saw: errors.Join(append(failed, errors.New("no member that answers is quorate"))...).Error(), Want: "a quorate member",
