@@ -210,6 +210,7 @@ func TestMigrationsThatBreak(t *testing.T) {
 			s.put(2, guest.Spec{ID: 300, MemoryMiB: 15 << 10, Running: true})
 			return nil
 		}, 255, "migration problems\n", "pve1", []string{"pve1"}, false},
+		{"a processor's level is not there", guest.Spec{ID: 100, Running: true, Options: map[string]string{"cpu": "x86-64-v3"}}, "migrate:locked", func(s *site, _ context.Context) error { s.machines[1].SetCPU("Lab CPU", 2); return nil }, 255, "migration problems\n", "pve1", []string{"pve1"}, false},
 		{"processors differ", guest.Spec{ID: 100, Running: true, Options: map[string]string{"cpu": "host"}}, "migrate:locked", func(s *site, _ context.Context) error { s.machines[1].SetCPU("Another CPU", 3); return nil }, 255, "migration problems\n", "pve1", []string{"pve1"}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

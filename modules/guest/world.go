@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -39,29 +40,34 @@ func look(ctx context.Context, t module.Target, gate string) (*world, error) {
 		return nil, err
 	}
 	w := &world{View: view}
+	var failed []error
 	for _, name := range view.Actors {
-		if w.Site, err = readFrom(ctx, t, name); err == nil {
-			w.actor = name
-			break
+		site, err := readFrom(ctx, t, name)
+		if err == nil {
+			w.Site, w.actor = site, name
+			return w, nil
 		}
+		failed = append(failed, err)
 	}
-	if w.Site == nil {
-		return nil, module.Refusals{{Gate: gate, Saw: err.Error(), Want: "a quorate member whose /etc/pve answers", Look: "pvecm status", Override: "bring absent nodes back"}}
-	}
-	if why := w.Missing("configs", "members", "storages", "ha guests"); why != "" {
-		return nil, module.Refusals{{
-			Host: w.actor, Gate: gate, Saw: why, Want: "the guests' configs", Look: "ls /etc/pve/nodes/*/qemu-server", Override: "run it again",
-		}}
-	}
-	return w, nil
+	return nil, module.Refusals{{
+		Gate: gate, Saw: errors.Join(failed...).Error(), Want: "a quorate member whose /etc/pve answers", Look: "pvecm status; ls /etc/pve/nodes", Override: "bring absent nodes back, or run it again",
+	}}
 }
 
+// readFrom reads the cluster's guests from a node. One that cannot tell all of it is of no use.
 func readFrom(ctx context.Context, t module.Target, host string) (*guest.Site, error) {
 	conn, err := t.Conn(ctx, host)
 	if err != nil {
 		return nil, err
 	}
-	return guest.Read(ctx, host, conn)
+	site, err := guest.Read(ctx, host, conn)
+	if err != nil {
+		return nil, err
+	}
+	if why := site.Missing("configs", "members", "storages", "ha guests"); why != "" {
+		return nil, fmt.Errorf("%s: %s", host, why)
+	}
+	return site, nil
 }
 
 // ask lets nodes say what runs on them and what they can run. Nodes that are away are not asked: what stands in their way is
@@ -84,9 +90,6 @@ func again(ctx context.Context, t module.Target, actor string, nodes ...string) 
 		return nil, err
 	}
 	w := &world{Site: site, actor: actor, View: &members.View{}}
-	if why := site.Missing("configs", "members"); why != "" {
-		return nil, fmt.Errorf("%s: %s", actor, why)
-	}
 	w.ask(ctx, t, nodes)
 	return w, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/pve/config"
 	"github.com/pxrun/pxrun/internal/pve/ha"
+	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
@@ -94,6 +95,18 @@ func TestManyConfigs(t *testing.T) {
 	require.Len(t, got, 2)
 	require.Equal(t, "ct 100 (a) pve2", got[0].String()+" "+got[0].Node)
 	require.Equal(t, "vm 101 (b) pve1", got[1].String()+" "+got[1].Node)
+}
+
+// The answer about many guests must fit in what a connection keeps of an output.
+func TestAThousandGuestsFit(t *testing.T) {
+	var b strings.Builder
+	for id := range 1000 {
+		fmt.Fprintf(&b, "\n==> /etc/pve/nodes/pve-node-%02d/qemu-server/%d.conf <==\ncores: 4\ncpu: x86-64-v2-AES\nide2: none,media=cdrom\nmemory: 8192\nname: customer-web-%04d\n"+
+			"net0: virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1,tag=100\nscsi0: ceph-vm:vm-%d-disk-0,discard=on,iothread=1,size=32G,ssd=1\nscsi1: ceph-vm:vm-%d-disk-1,size=200G\nsockets: 1\ntags: customer;prod;web\n", id%32, 1000+id, id, 1000+id, 1000+id)
+	}
+	const besides = 300 << 10 // .rrd, .vmlist and the HA manager's files
+	require.Less(t, b.Len()+besides, transport.OutputLimit)
+	require.Len(t, ParseConfigs([]byte(b.String())), 1000)
 }
 
 func TestWhatANodeSays(t *testing.T) {

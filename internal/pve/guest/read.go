@@ -25,7 +25,8 @@ func file(name, path string) frame.Read {
 }
 
 // reads are beside those of the HA manager, which bring the resources, the manager's status, .vmlist and .rrd. Of the configs,
-// lines that nobody needs stay on the node: notes may be long, and the passwords of cloud-init are nobody's business.
+// only the lines that Parse reads leave the node: the answer of a thousand guests fits in what a connection keeps of an output,
+// notes may be long, and the passwords of cloud-init are nobody's business.
 var reads = append(ha.Reads(),
 	file("members", "/etc/pve/.members"),
 	file("storages", "/etc/pve/storage.cfg"),
@@ -33,7 +34,7 @@ var reads = append(ha.Reads(),
 	file("replication", "/etc/pve/replication.cfg"),
 	file("users", "/etc/pve/user.cfg"),
 	frame.Read{Name: "mappings", Seconds: readSeconds, Pmxcfs: true, Command: `sh -c 'for k in pci usb directory; do echo "#$k"; cat "/etc/pve/mapping/$k.cfg" 2>/dev/null; echo; done'`},
-	frame.Read{Name: "configs", Seconds: 3 * readSeconds, Pmxcfs: true, Command: `sh -c 'head -v -n 100000 /etc/pve/nodes/*/qemu-server/*.conf /etc/pve/nodes/*/lxc/*.conf 2>/dev/null | grep -Ev "^(#|description|smbios1|vmgenid|meta|sshkeys|cipassword|cicustom|snaptime|runningcpu|runningmachine|lxc[.])"; :'`},
+	frame.Read{Name: "configs", Seconds: 3 * readSeconds, Pmxcfs: true, Command: `sh -c 'head -v -n 100000 /etc/pve/nodes/*/qemu-server/*.conf /etc/pve/nodes/*/lxc/*.conf 2>/dev/null | grep -E "^(==> |\\[|(name|hostname|memory|cores|sockets|cpu|tags|lock|template|onboot|vga|ivshmem|amd-sev|intel-tdx|rootfs|vmstate):|(net|usb|hostpci|serial|parallel|virtiofs|dev|ide|sata|scsi|virtio|unused|mp|efidisk|tpmstate)[0-9]+:)"; :'`},
 )
 
 var probe = transport.Command{Timeout: probeTimeout, Script: frame.Script(reads...)}
