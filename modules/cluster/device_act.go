@@ -181,6 +181,10 @@ if grep -qE '^ *model: net *$' /etc/pve/corosync.conf /etc/corosync/corosync.con
 	echo "a QDevice is configured: its certificates are in use" >&2
 	exit 1
 fi
+if [ -e /etc/corosync/corosync.conf ] && ! grep -q 'ring0_addr:' /etc/corosync/corosync.conf; then
+	echo "/etc/corosync/corosync.conf cannot be read: whether a QDevice is configured is not known" >&2
+	exit 1
+fi
 rm -rf /etc/corosync/qdevice`
 
 // votes waits until the QDevice votes on every node and is counted.
@@ -277,6 +281,10 @@ func undoDeviceOff(host, device string) *module.Undo {
 			Script: strings.TrimSpace(`
 cd /
 conf=/etc/pve/corosync.conf
+if ! grep -q 'ring0_addr:' "$conf"; then
+	echo "$conf cannot be read: whether a QDevice is configured is not known" >&2
+	exit 1
+fi
 if ! grep -q 'model: net' "$conf"; then
 	if [ $(($(grep -c 'ring0_addr:' "$conf") % 2)) -ne 0 ]; then
 		echo "the number of nodes is odd: the QDevice stays off"

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -94,6 +95,7 @@ func planRemove(ctx context.Context, t module.Target, args nodeRemoveArgs) ([]mo
 	}
 	states := remaining(ctx, t, args.Node)
 	v := viewRemoval(args, clusterName(t, args.Cluster), states)
+	v.byInventory(t)
 	if err := v.unreachable(states); err != nil {
 		return nil, err
 	}
@@ -140,15 +142,42 @@ func pingNode(ctx context.Context, t module.Target, from string, addrs []string)
 	if err != nil {
 		return nil, fmt.Errorf("%s: see whether the node is off: %w", from, err)
 	}
-	return strings.Fields(out), nil
+	var answered []string
+	asked := false
+	for line := range strings.Lines(out) {
+		addr, rc, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch rc {
+		case "0":
+			answered, asked = append(answered, addr), true
+		case "1":
+			asked = true
+		}
+	}
+	if !asked {
+		return nil, fmt.Errorf("%s: see whether the node is off: none of %s could be asked: %s (look: ping %s)", from, strings.Join(addrs, ", "), strings.Join(strings.Fields(out), " "), addrs[0])
+	}
+	return answered, nil
 }
 
+// pingScript prints each address with ping's exit status: 0 for an answer, 1 for none, others when it could not ask.
 const pingScript = `# see whether any address answers
 for a in "$@"; do
-	{ if ping -n -q -c 2 -W 1 "$a" >/dev/null 2>&1; then echo "$a"; fi; } &
+	{ ping -n -q -c 2 -W 1 "$a" >/dev/null 2>&1; echo "$a $?"; } &
 done
 wait
 `
+
+// byInventory adds the address by which the inventory reaches the node: one that lost its cluster may still answer there.
+// Addresses that stand for another machine, such as one that forwards a port, say nothing about it.
+func (v *removal) byInventory(t module.Target) {
+	h, known := t.Site().Host(v.args.Node)
+	if !known || h.SSH.Port != 0 && h.SSH.Port != 22 {
+		return
+	}
+	if a, err := netip.ParseAddr(h.Address); err == nil && !a.IsLoopback() && !slices.Contains(v.addrs, a.String()) {
+		v.addrs = append(v.addrs, a.String())
+	}
+}
 
 // changes are the engine's: the node, the QDevice, and what is to be cleaned away.
 func (v *removal) changes(actor string) []module.Change {

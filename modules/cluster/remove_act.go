@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ func (v *removal) remove(ctx context.Context, t module.Target, device *deviceRun
 	node := v.args.Node
 	states := remaining(ctx, t, node)
 	now := viewRemoval(v.args, v.cluster, states)
+	now.byInventory(t)
 	if err := now.unreachable(states); err != nil {
 		return err
 	}
@@ -93,49 +95,80 @@ func (v *removal) cleaning(actor string, l pve.Leftover) module.Change {
 		id += "-" + l.ID
 	}
 	c := module.Change{ID: actor + "/left-" + id, Host: actor, Action: module.Update, Before: map[string]any{"saw": l.Saw}}
-	command := func(argv ...string) {
+	command := func(argv func(now pve.Leftover) []string) {
 		c.Apply = func(ctx context.Context, t module.Target) error {
-			_, err := act(ctx, t, actor, transport.Command{Argv: argv, Mutates: true, Timeout: removeTimeout})
+			now, there, err := v.still(ctx, t, actor, l)
+			if err != nil || !there {
+				return err
+			}
+			_, err = act(ctx, t, actor, transport.Command{Argv: argv(now), Mutates: true, Timeout: removeTimeout})
 			if err != nil {
 				return fmt.Errorf("%s: %s: %w", actor, c.Summary, err)
 			}
 			return nil
 		}
 	}
+	drop := func(path string) {
+		c.Apply = func(ctx context.Context, t module.Target) error {
+			now, there, err := v.still(ctx, t, actor, l)
+			if err != nil || !there {
+				return err
+			}
+			return dropLines(ctx, t, actor, path, now.Lines)
+		}
+	}
 	switch l.Kind {
 	case pve.LeftGroup:
 		c.Summary = fmt.Sprintf("take %s out of HA group %s", node, l.ID)
 		c.After = map[string]any{"nodes": l.Rest}
-		command("ha-manager", "groupset", l.ID, "--nodes", l.Rest)
+		command(func(now pve.Leftover) []string { return []string{"ha-manager", "groupset", l.ID, "--nodes", now.Rest} })
 	case pve.LeftRule:
 		kind, rule, _ := strings.Cut(l.ID, "/")
 		c.Summary = fmt.Sprintf("take %s out of HA rule %s", node, rule)
 		c.After = map[string]any{"nodes": l.Rest}
-		command("ha-manager", "rules", "set", kind, rule, "--nodes", l.Rest)
+		command(func(now pve.Leftover) []string {
+			return []string{"ha-manager", "rules", "set", kind, rule, "--nodes", now.Rest}
+		})
 	case pve.LeftStorage:
 		c.Summary = fmt.Sprintf("take %s out of storage %s", node, l.ID)
 		c.After = map[string]any{"nodes": l.Rest}
-		command("pvesm", "set", l.ID, "--nodes", l.Rest)
+		command(func(now pve.Leftover) []string { return []string{"pvesm", "set", l.ID, "--nodes", now.Rest} })
 	case pve.LeftReplication:
 		c.Action, c.Summary = module.Delete, fmt.Sprintf("delete replication job %s to %s", l.ID, node)
 		// The copies on the node are gone with it; without keep the scheduler would try to reach it for ever.
-		command("pvesr", "delete", l.ID, "--keep", "1")
+		command(func(pve.Leftover) []string { return []string{"pvesr", "delete", l.ID, "--keep", "1"} })
 	case pve.LeftKey:
 		c.Action, c.Summary = module.Delete, fmt.Sprintf("remove the keys of root@%s", node)
 		c.Before = map[string]any{"keys": keyNames(l.Lines)}
-		c.Apply = func(ctx context.Context, t module.Target) error {
-			return dropLines(ctx, t, actor, "/etc/pve/priv/authorized_keys", l.Lines)
-		}
+		drop("/etc/pve/priv/authorized_keys")
 	case pve.LeftKnownHost:
 		c.Action, c.Summary = module.Delete, fmt.Sprintf("forget the host keys of %s", node)
-		c.Apply = func(ctx context.Context, t module.Target) error {
-			return dropLines(ctx, t, actor, "/etc/pve/priv/known_hosts", l.Lines)
-		}
+		drop("/etc/pve/priv/known_hosts")
 	default:
 		c.Action, c.Summary, c.Risk = module.Delete, "remove /etc/pve/nodes/"+node, module.RiskDestructive
 		c.Apply = func(ctx context.Context, t module.Target) error { return dropFolder(ctx, t, actor, node) }
 	}
 	return c
+}
+
+// still reads a leftover again: lists may have changed since the plan, and the node may be a member again.
+func (v *removal) still(ctx context.Context, t module.Target, actor string, l pve.Leftover) (pve.Leftover, bool, error) {
+	now := viewRemoval(v.args, v.cluster, remaining(ctx, t, v.args.Node))
+	if now.conf == nil || now.listed {
+		return l, false, fmt.Errorf("%s is a member of the cluster: what names it stays (look: pvecm nodes)", v.args.Node)
+	}
+	left, err := readLeftovers(ctx, t, actor, v.args.Node, v.addrs)
+	if err != nil {
+		return l, false, err
+	}
+	i := slices.IndexFunc(left, func(o pve.Leftover) bool { return o.Kind == l.Kind && o.ID == l.ID })
+	switch {
+	case i < 0:
+		return l, false, nil
+	case left[i].Keep != "":
+		return l, false, fmt.Errorf("%s; %s", left[i].Saw, left[i].Keep)
+	}
+	return left[i], true, nil
 }
 
 // dropScript removes the lines on standard input from the file $1 in pmxcfs, which is replaced as a whole.
@@ -145,6 +178,9 @@ t=$1.pxrun
 cat >/run/pxrun-drop.$$
 trap 'rm -f /run/pxrun-drop.$$' EXIT
 grep -vxFf /run/pxrun-drop.$$ "$1" >"$t" || [ $? -eq 1 ]
+case $1 in
+*/authorized_keys) if ! [ -s "$t" ]; then rm -f "$t"; echo "no key would be left: nobody could log in any more" >&2; exit 1; fi ;;
+esac
 mv "$t" "$1"
 `
 

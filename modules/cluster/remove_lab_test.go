@@ -71,6 +71,13 @@ func TestLabNodeThatIsNotOffOrNotEmptyIsNotRemoved(t *testing.T) {
 		target.unseen("pve4")
 		target.refused(nodeRemove(), removePve4, "answers a ping")
 	})
+	t.Run("nobody can ask", func(t *testing.T) {
+		t.Parallel()
+		target := newArbiterLab(t, 4).grown()
+		target.gone("pve4")
+		_, err := pingNode(t.Context(), target, "pve1", []string{"192.0.2.200.x"})
+		require.ErrorContains(t, err, "none of 192.0.2.200.x could be asked")
+	})
 	t.Run("guests", func(t *testing.T) {
 		t.Parallel()
 		target := newArbiterLab(t, 4).grown()
@@ -135,6 +142,16 @@ func TestLabTheOtherOfTwoNodesIsRemoved(t *testing.T) {
 	s := target.states()[0]
 	require.True(t, s.Writable)
 	require.Equal(t, 1, s.Quorum.Expected)
+}
+
+// A key file without any key would lock everybody out.
+func TestLabTheLastKeyIsNotDropped(t *testing.T) {
+	t.Parallel()
+	target := newLab(t, 1, nil)
+	target.on("pve1", "printf 'ssh-rsa AAAA root@pve4\\n' >/etc/pve/priv/authorized_keys")
+	err := dropLines(t.Context(), target, "pve1", "/etc/pve/priv/authorized_keys", []string{"ssh-rsa AAAA root@pve4"})
+	require.ErrorContains(t, err, "no key would be left")
+	require.Contains(t, target.on("pve1", "cat /etc/pve/priv/authorized_keys"), "root@pve4")
 }
 
 func TestNodeRemoveArguments(t *testing.T) {

@@ -205,6 +205,17 @@ func TestUndoScriptOfTheDevice(t *testing.T) {
 	}
 }
 
+// What cannot be read is no proof that there is no QDevice: the certificates of one that works stay.
+func TestUndoScriptOfTheDeviceLeavesWhatItCannotJudge(t *testing.T) {
+	undo := undoDeviceOff("pve1", "192.0.2.50").Command
+	r := newRoot(t, map[string]string{"/etc/corosync/qdevice/net/nssdb/cert9.db": "x"})
+	r.conn.Program(t, "pvecm", `echo pvecm "$@"`)
+	result := r.run(undo.Script, "", undo.Argv...)
+	require.Equal(t, 1, result.Exit)
+	require.NotContains(t, result.Out(), "pvecm")
+	require.FileExists(t, r.dir+"/etc/corosync/qdevice/net/nssdb/cert9.db")
+}
+
 // Whatever stands in a file of a node is only text.
 func TestKeyNameOfOddLines(t *testing.T) {
 	for line, want := range map[string]string{
