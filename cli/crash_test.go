@@ -20,14 +20,19 @@ import (
 
 // process runs the command line as a process of its own.
 type process struct {
-	t     *testing.T
-	state string
+	t      *testing.T
+	state  string
+	binary string // "" is that of the tests
 }
 
 func (p process) command(args ...string) *exec.Cmd {
-	self, err := os.Executable()
-	require.NoError(p.t, err)
-	cmd := exec.CommandContext(p.t.Context(), self, args...)
+	binary := p.binary
+	if binary == "" {
+		self, err := os.Executable()
+		require.NoError(p.t, err)
+		binary = self
+	}
+	cmd := exec.CommandContext(p.t.Context(), binary, args...)
 	cmd.Args[0] = "pxrun" // by this name TestMain knows what to be
 	cmd.Env = append(os.Environ(), "PXRUN_STATE_DIR="+p.state, "LC_ALL=C.UTF-8")
 	return cmd
@@ -127,7 +132,7 @@ func TestStoppedAtEveryEvent(t *testing.T) {
 			folder := t.TempDir()
 			site := filepath.Join(folder, "site.hcl")
 			require.NoError(t, os.WriteFile(site, []byte(crashSite), 0o600))
-			p := process{t, filepath.Join(folder, "state")}
+			p := process{t: t, state: filepath.Join(folder, "state")}
 			p.must("lab", "up", site, "--detach", "-q")
 			defer p.run("lab", "down", site)
 			for n := 0; ; n++ {
@@ -163,7 +168,7 @@ runbook "long" {
   task "command" "sleep" { run = "sleep 36000" }
 }
 `), 0o600))
-	p := process{t, filepath.Join(folder, "state")}
+	p := process{t: t, state: filepath.Join(folder, "state")}
 	cmd := p.command("apply", site, "--lab", "--lab-speed", "1", "--auto-approve", "--json")
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)

@@ -51,6 +51,7 @@ var blots = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},
 	{regexp.MustCompile(`(?m)^(\s*)(config_version:|epoch|pgs:|objects:|usage:|pools:|osd:|mgr:|last_changed|created|digest).*$`), "$1$2"},
 	{regexp.MustCompile(`([0-9A-F]{2}:){5}[0-9A-F]{2}`), "MAC"},
+	{regexp.MustCompile(`(?m)^ +known_hosts\.old\n`), ""}, // what ssh-keygen keeps of the file that it took a key out of
 	{regexp.MustCompile(`ctime=\d+`), "ctime"},
 	{regexp.MustCompile(`(pgp?_num|last_change|lfor) [0-9/]+`), "$1"},
 	{regexp.MustCompile(`\(age [^)]*\)`), "age"},
