@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -221,7 +222,7 @@ func fileChanges(host string, before, after pve.SourceFiles) []module.Change {
 			continue
 		}
 		c := module.Change{
-			ID: host + path, Host: host, Action: module.Update, Summary: "change " + path, Before: old, After: text,
+			ID: host + path, Host: host, Action: module.Update, Summary: "change " + path, Before: shownSources(old), After: shownSources(text),
 			Apply: func(ctx context.Context, t module.Target) error {
 				conn, err := t.Conn(ctx, host)
 				if err != nil {
@@ -237,6 +238,12 @@ func fileChanges(host string, before, after pve.SourceFiles) []module.Change {
 	}
 	return changes
 }
+
+// loginInURI is a name and a password in the address of a repository.
+var loginInURI = regexp.MustCompile(`(://)[^/@\s]+@`)
+
+// shownSources is a file of sources as plans and journals may have it.
+func shownSources(text string) string { return loginInURI.ReplaceAllString(text, "${1}(secret)@") }
 
 func sortedPaths(files pve.SourceFiles) []string {
 	paths := make([]string, 0, len(files))
