@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/pve/ceph"
@@ -68,13 +70,25 @@ func (f *Found) shared(ctx context.Context, node string, conn transport.Conn) er
 	if f.Storage, err = storage.Read(ctx, node, conn); err != nil {
 		return err
 	}
-	options := transport.Command{Argv: []string{"cat", "/etc/pve/datacenter.cfg"}}
+	// A file without what could not be read would look whole.
+	for _, name := range []string{"resources", "groups", "rules"} {
+		if why, bad := f.HA.Unread[name]; bad {
+			return fmt.Errorf("%s: the read of HA's %s failed: %s (look: ls -l /etc/pve/ha; systemctl status pve-cluster)", node, name, why)
+		}
+	}
+	if why := f.Storage.Missing("storages", "replication", "jobs"); why != "" {
+		return fmt.Errorf("%s: %s (look: ls -l /etc/pve; systemctl status pve-cluster)", node, why)
+	}
+	options := transport.Command{Argv: []string{"timeout", "10", "cat", "/etc/pve/datacenter.cfg"}, Timeout: 30 * time.Second}
 	r, err := conn.Run(ctx, options)
 	if err != nil {
 		return err
 	}
-	if r.Exit == 0 {
+	switch {
+	case r.Exit == 0:
 		f.Options = r.Stdout
+	case !strings.Contains(string(r.Stderr), "No such file or directory"):
+		return fmt.Errorf("%s: read the options of the datacenter: %w", node, r.Err(options))
 	}
 	cluster, err := ceph.ReadCluster(ctx, node, conn)
 	if err != nil {
