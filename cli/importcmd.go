@@ -35,7 +35,7 @@ func newImportCommand(a *app) *cobra.Command {
 		Long: long(`Connects to one node of a cluster, reads it and, over the addresses that the cluster knows, the other nodes, and writes one HCL file: the inventory with
 links, ids and votes, and a runbook with what the cluster has been told: QDevice, options of the datacenter, storages, Ceph, high availability,
 replication, backup jobs. Nothing is changed on the cluster, and planning the file finds nothing to change. What cannot be written down is told on
-standard error. With --lab the node is one of the lab of the site in -i.`, exitOK, exitFailed, exitInvalid, exitUnreachable, exitInterrupted),
+standard error. With --lab the node is one of the lab of the site in -i.`, exitOK, exitFailed, exitUnreachable, exitInterrupted),
 		Example: "  pxrun import root@192.0.2.11 -o site.hcl\n  pxrun plan site.hcl",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.host = args[0]

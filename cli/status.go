@@ -35,7 +35,7 @@ func newStatusCommand(a *app) *cobra.Command {
 		Long: long(`Reads every node of a cluster once, in one round trip each, and shows membership, votes and how many failures they bear, links,
 services, high availability, Ceph, storages and guests; what runs have left behind; and what should be mended, with the command to look and
 the remedy. It changes nothing. With --json it writes one object with the whole report, with --prometheus metrics in the text format, with --watch
-it goes on looking until it is interrupted. The exit status is 1 when something does not work or stops to at the next failure.`, exitOK, exitFailed, exitUnreachable, exitInterrupted),
+it goes on looking until it is interrupted. The exit status is 1 when something is critical (✗): it does not work.`, exitOK, exitFailed, exitUnreachable, exitInterrupted),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.site.paths = args
 			if o.watch && (o.prometheus || a.global.json) {

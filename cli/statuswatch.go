@@ -46,13 +46,29 @@ func (a *app) watchStatus(ctx context.Context, s *statusReader, o statusOptions)
 	}
 }
 
-// draw writes a picture over the last one without clearing the screen first, which would flicker.
+// draw writes a picture over the last one without clearing the screen first, which would flicker. What the screen has no room for is left out: it
+// would push the head of the picture out of sight.
 func (a *app) draw(out io.Writer, picture string) error {
 	if a.OutTerminal {
+		if a.Height != nil {
+			picture = clip(picture, a.Height())
+		}
 		picture = "\x1b[H" + strings.ReplaceAll(picture, "\n", "\x1b[K\n") + "\x1b[J"
 	} else {
 		picture += "\n"
 	}
 	_, err := io.WriteString(out, picture)
 	return err
+}
+
+// clip leaves as many lines of a picture as a screen of that height shows, and says how many it left out. A height of 0 is not known.
+func clip(picture string, height int) string {
+	lines := strings.SplitAfter(strings.TrimRight(picture, "\n")+"\n", "\n")
+	lines = lines[:len(lines)-1]
+	// The line below the last one takes the cursor, the last one the remark.
+	room := height - 2
+	if height <= 0 || room < 1 || len(lines) <= height-1 {
+		return picture
+	}
+	return strings.Join(lines[:room], "") + fmt.Sprintf("and %d more lines: pxrun status shows all of them\n", len(lines)-room)
 }

@@ -17,6 +17,8 @@ type Streams struct {
 	InTerminal, OutTerminal, ErrTerminal bool
 	// Width tells how many columns the terminal has; 0 if that is not known.
 	Width func() int
+	// Height tells how many lines the terminal has; nil or 0 if that is not known.
+	Height func() int
 	// Environ is the environment as os.Environ gives it.
 	Environ []string
 	// Home is the user's home directory, "" if there is none.
@@ -43,6 +45,13 @@ func SystemStreams() Streams {
 				return 0
 			}
 			return width
+		},
+		Height: func() int {
+			_, height, err := term.GetSize(int(os.Stdout.Fd()))
+			if err != nil {
+				return 0
+			}
+			return height
 		},
 		Environ: os.Environ(), Home: home, Now: time.Now,
 		ReadSecret: func() (string, error) {

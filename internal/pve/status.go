@@ -12,7 +12,7 @@ type Severity string
 
 // The severities.
 const (
-	Critical Severity = "critical" // something does not work, or stops to at the next failure
+	Critical Severity = "critical" // something does not work
 	Warning  Severity = "warning"  // something should be mended soon
 	Info     Severity = "info"     // worth knowing
 )

@@ -176,13 +176,14 @@ func (r *Report) ceph(n Node) {
 	}
 	r.Ceph = c
 	for _, text := range c.Complains {
-		f := pve.Finding{Severity: pve.Warning, Check: "ceph", Saw: text, Look: "ceph health detail", Remedy: "see the documentation of the check"}
+		remedy, maintenance := cephRemedy(text)
+		f := pve.Finding{Severity: pve.Warning, Check: "ceph", Saw: text, Look: "ceph health detail", Remedy: remedy}
 		name, _, _ := strings.Cut(text, ":")
 		if s.Health.Checks[name].Severity == "HEALTH_ERR" {
 			f.Severity = pve.Critical
 		}
-		if name == "OSDMAP_FLAGS" || name == "OSD_FLAGS" {
-			f.Check, f.Remedy = "maintenance", "unset the flag, if nobody works on a node: ceph osd unset noout, or ceph osd unset-group noout <node>"
+		if maintenance {
+			f.Check = "maintenance"
 		}
 		r.add(f)
 	}
