@@ -97,6 +97,12 @@ func planDrill(ctx context.Context, t module.Target, args failoverDrillArgs) ([]
 		return nil, errNoCluster
 	}
 	node := args.Node[0]
+	if !slices.ContainsFunc(t.Hosts(), func(h inventory.Host) bool { return h.Name == node }) {
+		return nil, module.Refusals{{
+			Host: node, Gate: "cut " + node + " off", Saw: "it is not among the hosts of this run: --limit or hosts leaves it out, or it failed before", Want: "a node that the run may touch",
+			Override: "name it in --limit and hosts, too",
+		}}
+	}
 	if len(t.Planned()) > 0 {
 		return []module.Change{drillChange(args, nil, "earlier tasks are going to change the cluster")}, nil
 	}

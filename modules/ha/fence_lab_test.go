@@ -111,6 +111,8 @@ func TestLabDrillRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "no guest under HA runs on it")
 	require.ErrorContains(t, err, "vm:100, vm:101 on it, not under HA")
 	target.Converge(labkit.Only(t, ha.All(), "ha_resource"), `resources = ["vm:100", "vm:101"]`)
+	_, err = on(target, "pve1").Plan(drill, drillArgs) // as with --limit pve1
+	require.ErrorContains(t, err, "not among the hosts of this run")
 	target.Fault(lab.Fault{Kind: "power-off", Target: "pve2"})
 	target.Eventually("pve1", `grep -q '"online": 0' /etc/pve/.members`)
 	_, err = target.Plan(drill, drillArgs)
