@@ -124,8 +124,21 @@ func compare(ctx context.Context, args []string) error {
 	return nil
 }
 
-// measureAll measures on loopback, and then at a distance.
+// measureAll measures what the options ask for.
 func measureAll(ctx context.Context, o options, dir string, r *report) error {
+	if o.only != statusRow {
+		if err := measureFarm(ctx, o, dir, r); err != nil {
+			return err
+		}
+		if err := r.planning(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return r.status(ctx, dir)
+}
+
+// measureFarm measures on loopback, and then at a distance.
+func measureFarm(ctx context.Context, o options, dir string, r *report) error {
 	var rows []workload
 	most := 0
 	for _, w := range []workload{once(10), once(32), once(100), twenty(10), twenty(32), twenty(100), unchanged(10), unchanged(32)} {
@@ -149,10 +162,7 @@ func measureAll(ctx context.Context, o options, dir string, r *report) error {
 	if err := far(ctx, o, f, r); err != nil {
 		return err
 	}
-	if err := r.single(ctx, f); err != nil {
-		return err
-	}
-	return r.planning(ctx, dir)
+	return r.single(ctx, f)
 }
 
 // far measures at a distance.

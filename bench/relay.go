@@ -28,17 +28,25 @@ func newRelay(ctx context.Context, f *farm, first netip.Addr, rtt time.Duration)
 	away.Addresses, away.servers = nil, nil
 	address := first
 	for _, server := range f.Addresses {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("%s:%d", address, f.Port))
-		if err != nil {
+		if _, err := r.listen(ctx, fmt.Sprintf("%s:%d", address, f.Port), fmt.Sprintf("%s:%d", server, f.Port)); err != nil {
 			r.close()
 			return nil, nil, err
 		}
-		r.listeners = append(r.listeners, l)
-		r.wg.Go(func() { r.accept(ctx, l, fmt.Sprintf("%s:%d", server, f.Port)) })
 		away.Addresses = append(away.Addresses, address.String())
 		address = address.Next()
 	}
 	return r, &away, nil
+}
+
+// listen passes on what connects to one address, and returns that address with its port.
+func (r *relay) listen(ctx context.Context, at, server string) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", at)
+	if err != nil {
+		return "", err
+	}
+	r.listeners = append(r.listeners, l)
+	r.wg.Go(func() { r.accept(ctx, l, server) })
+	return l.Addr().String(), nil
 }
 
 func (r *relay) close() {

@@ -14,6 +14,7 @@ type report struct {
 	options options
 	rows    map[string]map[string]series
 	notes   []string
+	bad     int // looks of status that count for nothing
 }
 
 func (r *report) header() {
