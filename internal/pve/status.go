@@ -81,8 +81,9 @@ func Status(states []NodeState, w Wanted) Report {
 	r := Report{Cluster: w.Cluster, Votes: VoteReport{Bearable: -1}}
 	members := MembersOf(states, w.Cluster)
 	r.Formed = len(members) > 0
+	witnesses := witnessesOf(members)
 	for _, s := range states {
-		r.Nodes = append(r.Nodes, nodeReport(w.Cluster, s, members))
+		r.Nodes = append(r.Nodes, nodeReport(w.Cluster, s, members, witnesses))
 	}
 	if !r.Formed {
 		r.unformed(states)
@@ -92,7 +93,7 @@ func Status(states []NodeState, w Wanted) Report {
 	r.Version = conf.Version
 	r.Drift = CompareMembership(w, conf)
 	r.votes(members, conf)
-	r.membership(states, members, conf)
+	r.membership(states, members, witnesses, conf)
 	r.versions(states, members)
 	for i, s := range states {
 		r.services(s, r.Nodes[i])
@@ -103,9 +104,24 @@ func Status(states []NodeState, w Wanted) Report {
 	return r
 }
 
-func nodeReport(cluster string, s NodeState, members []NodeState) NodeReport {
+// witnessesOf are the members whose view of the others counts: those that are quorate, since a node that is cut off sees only itself and would make
+// the others look ill. Without quorum it is all of them.
+func witnessesOf(members []NodeState) []NodeState {
+	var quorate []NodeState
+	for _, m := range members {
+		if m.Mounted && m.Writable {
+			quorate = append(quorate, m)
+		}
+	}
+	if len(quorate) == 0 {
+		return members
+	}
+	return quorate
+}
+
+func nodeReport(cluster string, s NodeState, members, witnesses []NodeState) NodeReport {
 	n := NodeReport{Name: s.Host, PVE: s.Version(), Kernel: s.Kernel, Links: s.Links}
-	n.Phase = ClassifyJoin(cluster, s, members).Phase
+	n.Phase = ClassifyJoin(cluster, s, witnesses).Phase
 	if s.Err != nil {
 		n.Error = s.Err.Error()
 	}
@@ -116,7 +132,11 @@ func nodeReport(cluster string, s NodeState, members []NodeState) NodeReport {
 	if c, ok := NewestConf(members).Node(name); ok {
 		n.ID, n.Votes = c.ID, c.Votes
 	}
-	n.Online = slices.ContainsFunc(members, func(m NodeState) bool { return m.Members.Online(name) })
+	alone := len(NewestConf(members).Names()) < 2
+	n.Online = slices.ContainsFunc(witnesses, func(m NodeState) bool {
+		// Without quorum every node that runs sees itself, which says nothing of the cluster.
+		return m.Members.Online(name) && (m.Writable || m.Hostname != name || alone)
+	})
 	n.Quorate = s.Conf != nil && s.Writable
 	if s.Conf != nil {
 		n.Version = s.Conf.Version
@@ -188,22 +208,28 @@ func (r *Report) votes(members []NodeState, conf *CorosyncConf) {
 	}
 }
 
-func (r *Report) membership(states, members []NodeState, conf *CorosyncConf) {
+func (r *Report) membership(states, members, witnesses []NodeState, conf *CorosyncConf) {
+	blind := map[string][]string{}
 	for _, name := range conf.Names() {
-		if !slices.ContainsFunc(members, func(m NodeState) bool { return m.Members.Online(name) }) {
+		if !slices.ContainsFunc(witnesses, func(m NodeState) bool { return m.Members.Online(name) }) {
 			r.add(Finding{
-				Severity: Critical, Node: name, Check: "membership", Saw: name + " is a member and offline in every node's view",
+				Severity: Critical, Node: name, Check: "membership", Saw: name + " is a member and offline in the view of the others",
 				Look: "pvecm nodes", Remedy: "check the node's power and its corosync links",
 			})
 			continue
 		}
-		for _, m := range members {
+		for _, m := range witnesses {
 			if !m.Members.Online(name) {
-				r.add(Finding{
-					Severity: Critical, Node: m.Host, Check: "membership", Saw: m.Host + " does not see " + name + " online",
-					Look: "cat /etc/pve/.members", Remedy: "check the corosync links of both nodes",
-				})
+				blind[m.Host] = append(blind[m.Host], name)
 			}
+		}
+	}
+	for _, m := range witnesses {
+		if others := blind[m.Host]; len(others) > 0 {
+			r.add(Finding{
+				Severity: Critical, Node: m.Host, Check: "membership", Saw: m.Host + " does not see " + strings.Join(others, ", ") + " online",
+				Look: "cat /etc/pve/.members", Remedy: "check the corosync links of both nodes",
+			})
 		}
 	}
 	for _, name := range r.Drift.Foreign {
@@ -215,7 +241,7 @@ func (r *Report) membership(states, members []NodeState, conf *CorosyncConf) {
 	for _, d := range r.Drift.Differences {
 		r.add(Finding{Severity: Warning, Node: d.Node, Check: "inventory", Saw: d.String(), Look: "cat /etc/pve/corosync.conf", Remedy: "change the files, or the cluster by the procedure for corosync.conf"})
 	}
-	r.strays(states, members)
+	r.strays(states, witnesses)
 	for _, m := range members {
 		if len(m.QDeviceNote) > 0 {
 			r.add(Finding{
@@ -228,9 +254,9 @@ func (r *Report) membership(states, members []NodeState, conf *CorosyncConf) {
 }
 
 // strays reports nodes that could not be read, and those that stand between standalone and member.
-func (r *Report) strays(states, members []NodeState) {
+func (r *Report) strays(states, witnesses []NodeState) {
 	for _, s := range states {
-		j := ClassifyJoin(r.Cluster, s, members)
+		j := ClassifyJoin(r.Cluster, s, witnesses)
 		f := Finding{Node: s.Host, Check: "join", Saw: j.Saw, Look: j.Look, Remedy: j.Remedy}
 		switch j.Phase {
 		case PhaseMember:

@@ -89,6 +89,49 @@ func TestStatusFindings(t *testing.T) {
 	}
 }
 
+// TestStatusCountsTheViewOfQuorateNodes covers a node whose corosync stopped: it sees nobody but itself, and that says nothing about the others.
+func TestStatusCountsTheViewOfQuorateNodes(t *testing.T) {
+	conf := confOf("lab", 3, "pve1", "pve2", "pve3")
+	view := func(online ...string) func(*NodeState) {
+		return func(s *NodeState) {
+			list := map[string]map[string]int{}
+			for i, name := range []string{"pve1", "pve2", "pve3"} {
+				list[name] = map[string]int{"id": i + 1, "online": 0}
+			}
+			for _, name := range online {
+				list[name]["online"] = 1
+			}
+			text, err := json.Marshal(map[string]any{"nodename": s.Hostname, "version": 5, "cluster": map[string]any{"name": "lab", "version": 3, "nodes": 3, "quorate": 1}, "nodelist": list})
+			require.NoError(t, err)
+			s.Members, err = ParseMembers(text)
+			require.NoError(t, err)
+		}
+	}
+	cut := func(s *NodeState) { s.Writable, s.Quorum = false, nil }
+	phases := func(r Report) (out []JoinPhase, online []bool) {
+		for _, n := range r.Nodes {
+			out, online = append(out, n.Phase), append(online, n.Online)
+		}
+		return out, online
+	}
+	r := Status([]NodeState{
+		changed(member("pve1", conf), view("pve1", "pve2")), changed(member("pve2", conf), view("pve1", "pve2")),
+		changed(member("pve3", conf), func(s *NodeState) { view("pve3")(s); cut(s) }),
+	}, wanted("pve1", "pve2", "pve3"))
+	have, online := phases(r)
+	require.Equal(t, []JoinPhase{PhaseMember, PhaseMember, PhaseOffline}, have)
+	require.Equal(t, []bool{true, true, false}, online)
+	require.Empty(t, find(r, "membership", "pve1"), "a node that is well is not blamed for what another one does not see")
+
+	r = Status([]NodeState{
+		changed(member("pve1", conf), func(s *NodeState) { view("pve1")(s); cut(s) }), changed(member("pve2", conf), func(s *NodeState) { view("pve2")(s); cut(s) }),
+		changed(member("pve3", conf), func(s *NodeState) { view("pve3")(s); cut(s) }),
+	}, wanted("pve1", "pve2", "pve3"))
+	_, online = phases(r)
+	require.Equal(t, []bool{false, false, false}, online, "that a node sees itself is not that it is online")
+	require.Contains(t, find(r, "membership", "pve1")[0].Saw+find(r, "membership", "pve1")[1].Saw, "pve1 does not see pve2, pve3 online")
+}
+
 func TestStatusTellsTheMargin(t *testing.T) {
 	conf := confOf("lab", 2, "pve1", "pve2")
 	r := Status([]NodeState{member("pve1", conf), member("pve2", conf)}, wanted("pve1", "pve2"))
