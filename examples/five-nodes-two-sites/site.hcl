@@ -122,14 +122,17 @@ runbook "site" {
 
   # Two monitors on each site and the fifth on the witness: three are left whichever site is lost.
   #
-  # Four copies, no two on one host, and four hosts with OSDs: each has one, so each site has two, and two are enough to write. That holds exactly as long as
-  # every site has two such hosts. A third on one site may get copies that the other site should have had, and its loss then stops the pool: before there are more
-  # of them, the CRUSH map needs buckets of kind datacenter and a rule that takes two hosts of each.
+  # Four copies, no two on one host, and four hosts with OSDs: each has one, so each site has two, and two are enough to write. size and min_size of the task are
+  # for pools that Ceph makes by itself, such as the managers'. All of it holds exactly as long as every site has two such hosts. A third on one site may get
+  # copies that the other site should have had, and its loss then stops the pool: before there are more of them, the CRUSH map needs buckets of kind datacenter
+  # and a rule that takes two hosts of each.
   task "ceph_init" "storage" {
     network         = var.ceph_network
     cluster_network = var.ceph_cluster_network
     version         = "squid"
     repository      = "no-subscription"
+    size            = 4
+    min_size        = 2
     mons            = ["a1", "a2", "b1", "b2", "witness"]
     mgrs            = ["a1", "b1", "witness"]
 

@@ -9,32 +9,36 @@ cluster "quad" {
     host_keys = "strict"
   }
 
-  # The rack is what the placement of guests goes by. links are corosync's networks.
+  # The rack is what the placement of guests goes by, and migration an address in the network over which guests move. links are corosync's networks.
   node "pve1" {
     address = "192.0.2.31"
     links   = ["10.0.1.31", "10.0.2.31"]
-    vars    = { rack = "left" }
+    vars    = { rack = "left", migration = "10.0.5.31" }
   }
   node "pve2" {
     address = "192.0.2.32"
     links   = ["10.0.1.32", "10.0.2.32"]
-    vars    = { rack = "left" }
+    vars    = { rack = "left", migration = "10.0.5.32" }
   }
   node "pve3" {
     address = "192.0.2.33"
     links   = ["10.0.1.33", "10.0.2.33"]
-    vars    = { rack = "right" }
+    vars    = { rack = "right", migration = "10.0.5.33" }
   }
   node "pve4" {
     address = "192.0.2.34"
     links   = ["10.0.1.34", "10.0.2.34"]
-    vars    = { rack = "right" }
+    vars    = { rack = "right", migration = "10.0.5.34" }
   }
 }
 
 # Any small Debian host that fails apart from the nodes.
 host "arbiter" {
   address = "192.0.2.40"
+}
+
+host "nas" {
+  address = "192.0.2.41"
 }
 
 locals {
@@ -59,10 +63,24 @@ runbook "site" {
     arbiter = host.arbiter
   }
 
-  # A guest without disks stands for one on shared storage. It may have moved since it was made, so the whole cluster is asked whether it exists.
+  # A node that is shut down or rebooted sends its guests away first, over a network of their own.
+  task "datacenter" "options" {
+    ha        = { shutdown_policy = "migrate" }
+    migration = { type = "secure", network = "10.0.5.0/24" }
+  }
+
+  # What guests that any node may take over lie on.
+  task "storage" "shared" {
+    type    = "nfs"
+    server  = host.nas.address
+    export  = "/export/guests"
+    content = ["images", "rootdir"]
+  }
+
+  # It may have moved since it was made, so the whole cluster is asked whether it exists.
   task "command" "guest" {
     hosts  = cluster.quad.pve1
-    run    = "qm create 100 --name app --memory 1024 --ostype l26"
+    run    = "qm create 100 --name app --memory 1024 --scsihw virtio-scsi-single --scsi0 shared:16 --ostype l26"
     unless = "grep -q '\"100\":' /etc/pve/.vmlist"
   }
 
