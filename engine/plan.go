@@ -26,6 +26,8 @@ type Plan struct {
 type TaskPlan struct {
 	Step   string `json:"step"`
 	Module string `json:"module"`
+	// On are the hosts that the task is for. Hosts has fewer entries when the module is of cluster scope.
+	On []string `json:"on,omitempty"`
 	// Skipped, if set, is why the task will not run: its when, tags, or no hosts.
 	Skipped string `json:"skipped,omitempty"`
 	// Deferred, if set, is why the task cannot be planned yet as a whole.

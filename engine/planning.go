@@ -82,6 +82,7 @@ func (p *planner) task(ctx context.Context, n *node, planned []module.Planned) [
 	start := e.cfg.Clock.Now()
 	tp := TaskPlan{Step: path, Module: n.spec.Name, Continue: n.task.OnFailure == Continue}
 	hosts := p.prepare(n, &tp)
+	tp.On = hosts
 	e.tell(ctx, path, "", event.StepStarted{Index: n.index + 1, Module: n.spec.Name, Hosts: hosts, Planning: true})
 	outcomes := map[string]HostResult{}
 	switch {

@@ -51,8 +51,16 @@ func (v *planView) heading() {
 func planHosts(p *engine.Plan) []string {
 	var hosts []string
 	tasks := slices.Clone(p.Tasks)
-	slices.SortStableFunc(tasks, func(a, b engine.TaskPlan) int { return len(b.Hosts) - len(a.Hosts) })
+	slices.SortStableFunc(tasks, func(a, b engine.TaskPlan) int { return len(b.On) - len(a.On) })
 	for _, t := range tasks {
+		if t.Skipped != "" {
+			continue
+		}
+		for _, host := range t.On {
+			if !slices.Contains(hosts, host) {
+				hosts = append(hosts, host)
+			}
+		}
 		for _, h := range t.Hosts {
 			if h.Host != "" && !slices.Contains(hosts, h.Host) {
 				hosts = append(hosts, h.Host)

@@ -56,9 +56,10 @@ func TestPlanView(t *testing.T) {
 
 func TestPlanViewOfNothing(t *testing.T) {
 	var out bytes.Buffer
-	p := &engine.Plan{Runbook: "site", Tasks: []engine.TaskPlan{{Step: "site/a", Module: "file", Hosts: []engine.HostPlan{{Host: "a"}}}}}
+	p := &engine.Plan{Runbook: "site", Tasks: []engine.TaskPlan{{Step: "site/a", Module: "file", On: []string{"a", "b"}, Hosts: []engine.HostPlan{{Host: "a"}}}}}
 	require.NoError(t, report.Plan(&out, p, report.Look{Width: 80}))
 	require.Contains(t, out.String(), "No changes.")
+	require.Contains(t, out.String(), "Plan for site (a, b)", "the hosts of a task are named, also when one of them answers for all")
 }
 
 func TestPlanViewGroupsWhatFailsAlike(t *testing.T) {
