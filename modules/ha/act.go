@@ -76,8 +76,10 @@ func settled(s *ha.State, sid, state string) error {
 		return errors.New("the CRM does not have it yet (look: ha-manager status)")
 	case v.State == "error":
 		return module.Fatal(fmt.Errorf("it is in state error on %s: mend the cause, set it to disabled, then to started again (look: ha-manager status)", v.Node))
-	case state == "started" && v.State == "started", state == "ignored":
+	case state == "started" && v.State == "started" && v.Running, state == "ignored":
 		return nil
+	case v.State == "started" && state == "started":
+		return fmt.Errorf("it is being started on %s (look: ha-manager status)", v.Node)
 	case (state == "stopped" || state == "disabled") && v.State == "stopped":
 		return nil
 	}

@@ -125,7 +125,7 @@ func (d *drill) note(s *ha.State, log func(string)) error {
 		}
 		v, ok := s.Service(sid)
 		g, _ := s.Guest(sid)
-		if ok && v.State == "started" && v.Node != d.node && g.Node == v.Node {
+		if ok && v.State == "started" && v.Running && v.Node != d.node && g.Node == v.Node {
 			d.took[sid] = s.Now.Sub(d.start)
 			log(fmt.Sprintf("%s runs on %s after %s", sid, v.Node, d.took[sid]))
 			continue

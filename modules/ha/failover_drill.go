@@ -112,7 +112,10 @@ func planDrill(ctx context.Context, t module.Target, args failoverDrillArgs) ([]
 	}
 	snapshot := health.Read(ctx, t.Cluster().Nodes, t.Conn)
 	wanted := pve.WantedCluster(t.Cluster(), t.Site())
-	refusals := w.drillGates(node, args, health.Judge(snapshot, wanted), ballot(snapshot, wanted.Cluster))
+	refusals := w.drillGates(node, args, health.Judge(snapshot, wanted), votesOf(snapshot.States(), wanted.Cluster))
+	if refusal := cephBears(ctx, t, w.actor, node); refusal != nil {
+		refusals = append(refusals, refusal)
+	}
 	if args.Fence == nil {
 		dog, err := watchdogOn(ctx, t, node)
 		if refusal := w.fencesItself(node, dog, err); refusal != nil {
@@ -163,9 +166,9 @@ func (w *world) fencesItself(node string, dog watchState, err error) *module.Ref
 // lrmAge is the age from which an LRM's word is old: it writes every ten seconds (reference §5.4).
 const lrmAge = 30 * time.Second
 
-// ballot counts the votes of a cluster as its members see them.
-func ballot(s health.Snapshot, cluster string) pve.Ballot {
-	members := pve.MembersOf(s.States(), cluster)
+// votesOf counts the votes of a cluster as its members see them.
+func votesOf(states []pve.NodeState, cluster string) pve.Ballot {
+	members := pve.MembersOf(states, cluster)
 	conf := pve.NewestConf(members)
 	if conf == nil {
 		return pve.Ballot{}
@@ -187,7 +190,7 @@ func (w *world) drillGates(node string, args failoverDrillArgs, r health.Report,
 		refusals = append(refusals, &module.Refusal{Host: node, Gate: gate, Saw: saw, Want: want, Look: look, Override: override})
 	}
 	for _, f := range r.Findings {
-		closed := f.Severity == pve.Critical || args.Findings == "warning" && f.Severity == pve.Warning
+		closed := f.Severity == pve.Critical || args.Findings == "warning" && f.Severity == pve.Warning || f.Check == "memory" && f.Node == node
 		if closed && !slices.Contains(args.Ignore, f.Check) {
 			refuse(f.Saw, "a healthy cluster", f.Look, fmt.Sprintf("%s; or ignore = [%q]", f.Remedy, f.Check))
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/schema"
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/internal/transport"
@@ -179,9 +180,29 @@ func planFence(ctx context.Context, t module.Target, args fenceDeviceArgs) ([]mo
 	if refusal := guestsRefuse(ctx, t, node, args); refusal != nil {
 		return nil, module.Refusals{refusal}
 	}
+	if refusal := votesRefuse(ctx, t, node); refusal != nil {
+		return nil, module.Refusals{refusal}
+	}
 	c := d.change(args.Power, map[string]string{"off": "cut the power of " + node, "cycle": "cut the power of " + node + " and give it back"}[args.Power], module.RiskDestructive)
 	c.Imperative = args.Power == "cycle"
 	return []module.Change{c}, nil
+}
+
+// votesRefuse keeps the power on where the cluster would lose its quorum with the node. A node that counts no more, or a
+// cluster that has lost its quorum already, loses nothing.
+func votesRefuse(ctx context.Context, t module.Target, node string) *module.Refusal {
+	if t.Cluster() == nil {
+		return nil
+	}
+	states := pve.ReadCluster(ctx, t.Cluster().Nodes, pve.Options{Brief: true}, t.Conn)
+	b := votesOf(states, t.Cluster().Name)
+	if rest := b.Without(node); b.Quorate() && !rest.Quorate() {
+		return &module.Refusal{
+			Host: node, Gate: "cut the power of " + node, Saw: fmt.Sprintf("without it %d of %d votes are left and %d are needed", rest.Total(), rest.Expected(), rest.Quorum()),
+			Want: "quorum without the node", Look: "pvecm status", Override: "bring the other nodes back first",
+		}
+	}
+	return nil
 }
 
 // guestsRefuse keeps the power on while guests run on the node, or while that cannot be known.

@@ -19,6 +19,7 @@ import (
 func guarded(t *testing.T) *labkit.Target {
 	t.Helper()
 	target := labkit.New(t, 3, func(s *lab.Spec) {
+		s.Speed = 20 // a node's death is told by the times of many daemons
 		s.Hosts[2].BMC = &bmc.Spec{Address: "198.51.100.13", User: "fence", Password: labkit.Password}
 		for i := range s.Hosts {
 			s.Hosts[i].Packages = []string{"ipmitool"}

@@ -22,7 +22,7 @@ type haGroupArgs struct {
 	Resources  []string       `hcl:"resources,optional" doc:"The guests of the group: exactly these (default: those that are in it stay). One that is not under HA yet is put there as it is: running or stopped." example:"[\"vm:100\"]"`
 	Restricted bool           `hcl:"restricted,optional" default:"false" doc:"Run on no other node, even when none of these is there."`
 	Failback   bool           `hcl:"failback,optional" default:"true" doc:"Whether guests return to a better node that comes back."`
-	Comment    string         `hcl:"comment,optional" doc:"A note."`
+	Comment    *string        `hcl:"comment,optional" doc:"A note (default: left as it is)."`
 	Ensure     string         `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether it shall be there. Absent, the group or rule is removed and its guests stay under HA."`
 	HATimeout  time.Duration  `hcl:"ha_timeout,optional" default:"5m" min:"10s" doc:"How long the HA manager may take to follow, and Proxmox VE 9 to make rules of groups."`
 }
@@ -93,6 +93,9 @@ func planGroup(ctx context.Context, t module.Target, args haGroupArgs) ([]module
 	steps, warnings, refusals := w.group(args, coming)
 	for _, text := range warnings {
 		t.Warn(w.actor, text)
+	}
+	if refusal := w.releaseKnown("HA group " + args.Name); refusal != nil && len(steps) > 0 {
+		refusals = append(refusals, refusal)
 	}
 	if len(refusals) > 0 {
 		return nil, refusals
@@ -186,7 +189,7 @@ func (w *world) enlist(args haGroupArgs, coming []string) ([]step, module.Refusa
 // asRule is the intent in Proxmox VE 9: a node affinity, and the failback of each guest.
 func (w *world) asRule(args haGroupArgs, gate string) ([]step, *module.Refusal) {
 	have, there := w.groupRule(args.Name)
-	want := ha.Rule{ID: args.Name, Type: ha.NodeAffinity, Nodes: args.Nodes, Strict: args.Restricted, Comment: args.Comment, Resources: slices.Sorted(slices.Values(args.Resources))}
+	want := ha.Rule{ID: args.Name, Type: ha.NodeAffinity, Nodes: args.Nodes, Strict: args.Restricted, Comment: said(args.Comment, have.Comment), Resources: slices.Sorted(slices.Values(args.Resources))}
 	if there {
 		want.ID, want.Disabled = have.ID, false
 		if args.Resources == nil {
@@ -248,8 +251,8 @@ func wrongType(gate string, have ha.Rule, want string) *module.Refusal {
 
 // asGroup is the intent in Proxmox VE 8.
 func (w *world) asGroup(args haGroupArgs) []step {
-	want := ha.Group{Name: args.Name, Nodes: args.Nodes, Restricted: args.Restricted, NoFailback: !args.Failback, Comment: args.Comment}
 	have, there := w.Group(args.Name)
+	want := ha.Group{Name: args.Name, Nodes: args.Nodes, Restricted: args.Restricted, NoFailback: !args.Failback, Comment: said(args.Comment, have.Comment)}
 	var steps []step
 	options := []string{args.Name, "--nodes", want.Nodes.String(), "--restricted", flag(want.Restricted), "--nofailback", flag(want.NoFailback)}
 	s := step{id: "group:" + args.Name, after: shownGroup(want)}
@@ -352,6 +355,14 @@ func shownGroup(g ha.Group) map[string]any {
 		out["comment"] = g.Comment
 	}
 	return out
+}
+
+// said is what the task says, or else what is there.
+func said(wanted *string, have string) string {
+	if wanted == nil {
+		return have
+	}
+	return *wanted
 }
 
 // names joins for messages.

@@ -24,7 +24,7 @@ type haRuleArgs struct {
 	Strict    bool           `hcl:"strict,optional" default:"false" doc:"Of a node-affinity: run on no other node, even when none of these is there."`
 	Affinity  string         `hcl:"affinity,optional" oneof:"positive negative" doc:"Of a resource-affinity: positive keeps the guests on one node, negative each on a node of its own."`
 	Disabled  bool           `hcl:"disabled,optional" default:"false" doc:"Keep the rule without following it."`
-	Comment   string         `hcl:"comment,optional" doc:"A note."`
+	Comment   *string        `hcl:"comment,optional" doc:"A note (default: left as it is)."`
 	Ensure    string         `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether it shall be there. Absent, the rule is removed and its guests stay under HA."`
 	HATimeout time.Duration  `hcl:"ha_timeout,optional" default:"2m" min:"10s" doc:"How long to wait until the HA manager knows all nodes."`
 }
@@ -78,6 +78,9 @@ func haRule() module.Module {
 				return nil, err
 			}
 			steps, refusal := w.rule(args, w.unmanaged(t, args.Resources))
+			if refusal == nil && len(steps) > 0 {
+				refusal = w.releaseKnown("HA rule " + args.Name)
+			}
 			if refusal != nil {
 				return nil, module.Refusals{refusal}
 			}
@@ -135,7 +138,7 @@ func (w *world) rule(args haRuleArgs, unmanaged []string) ([]step, *module.Refus
 	}
 	want := ha.Rule{
 		ID: args.Name, Type: args.Type, Resources: slices.Sorted(slices.Values(args.Resources)), Nodes: args.Nodes, Strict: args.Strict, Affinity: args.Affinity,
-		Disabled: args.Disabled, Comment: args.Comment,
+		Disabled: args.Disabled, Comment: said(args.Comment, have.Comment),
 	}
 	if there && sameRule(have, want) {
 		return nil, nil

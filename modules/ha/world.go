@@ -24,6 +24,8 @@ type world struct {
 	*ha.State
 	// coming is why parts of the state are not there yet: earlier tasks of this plan are going to make them.
 	coming string
+	// silent are nodes whose release is not known because they did not answer.
+	silent []string
 }
 
 // probes lists the reads that look makes: the nodes, and the HA files of the first node.
@@ -55,6 +57,7 @@ func look(ctx context.Context, t module.Target) (*world, error) {
 	for _, s := range states {
 		if s.Err != nil {
 			unreachable = append(unreachable, s.Err)
+			w.silent = append(w.silent, s.Host)
 			continue
 		}
 		versions[s.Host] = s.Version()
@@ -176,6 +179,17 @@ func checkID(id string) error {
 		return fmt.Errorf("%q is no name for a group or rule: a letter first, then letters, digits, - and _, at least two characters", id)
 	}
 	return nil
+}
+
+// releaseKnown refuses to choose between groups and rules while the release of a node is not known.
+func (w *world) releaseKnown(gate string) *module.Refusal {
+	if len(w.silent) == 0 {
+		return nil
+	}
+	return &module.Refusal{
+		Gate: gate, Saw: "no answer from " + strings.Join(w.silent, ", ") + ", so that it is not known whether all nodes run the same release", Want: "the release of every node, which decides between groups and rules",
+		Look: "pveversion", Override: "bring the node back, or remove it from the cluster and the inventory",
+	}
 }
 
 // checkNodes refuses names that are no nodes of the cluster.

@@ -94,7 +94,9 @@ type Manager struct {
 // Service is one HA service as the CRM has it.
 type Service struct {
 	Node, State, Target string
-	MaintenanceNode     string
+	// Running says that the node's LRM has found it running, not only that it was told to start it.
+	Running         bool
+	MaintenanceNode string
 }
 
 // LRM is a node's lrm_status.

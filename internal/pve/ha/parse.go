@@ -113,10 +113,11 @@ func ParseManager(text []byte) (*Manager, error) {
 			Maintenance json.RawMessage `json:"maintenance"`
 		} `json:"node_request"`
 		Services map[string]struct {
-			Node            string `json:"node"`
-			State           string `json:"state"`
-			Target          string `json:"target"`
-			MaintenanceNode string `json:"maintenance_node"`
+			Node            string          `json:"node"`
+			State           string          `json:"state"`
+			Target          string          `json:"target"`
+			MaintenanceNode string          `json:"maintenance_node"`
+			Running         json.RawMessage `json:"running"`
 		} `json:"service_status"`
 		Disarm *struct {
 			Mode string `json:"mode"`
@@ -127,18 +128,24 @@ func ParseManager(text []byte) (*Manager, error) {
 	}
 	m := &Manager{Master: raw.Master, Time: time.Unix(raw.Timestamp, 0), Nodes: raw.NodeStatus, Services: map[string]Service{}}
 	for name, want := range raw.NodeRequest {
-		if v := strings.Trim(string(want.Maintenance), `"`); v != "" && v != "0" && v != "null" {
+		if yes(want.Maintenance) {
 			m.Maintenance = append(m.Maintenance, name)
 		}
 	}
 	slices.Sort(m.Maintenance)
 	for sid, s := range raw.Services {
-		m.Services[sid] = Service{Node: s.Node, State: s.State, Target: s.Target, MaintenanceNode: s.MaintenanceNode}
+		m.Services[sid] = Service{Node: s.Node, State: s.State, Target: s.Target, MaintenanceNode: s.MaintenanceNode, Running: yes(s.Running)}
 	}
 	if raw.Disarm != nil {
 		m.Disarmed = raw.Disarm.Mode
 	}
 	return m, nil
+}
+
+// yes reads a boolean of perl: 1, "1", or nothing.
+func yes(raw json.RawMessage) bool {
+	v := strings.Trim(string(raw), `"`)
+	return v != "" && v != "0" && v != "null"
 }
 
 // ParseLRM reads a node's lrm_status.
