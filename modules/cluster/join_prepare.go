@@ -33,7 +33,11 @@ addr=$1
 umask 077
 f=/root/.ssh/known_hosts
 new=$(cat)
-if [ -e "$f" ]; then ssh-keygen -R "$addr" -f "$f" >/dev/null 2>&1; fi
+if [ -e "$f" ]; then
+	if [ -e "$f.old" ]; then kept=1; else kept=; fi
+	ssh-keygen -R "$addr" -f "$f" >/dev/null 2>&1
+	if [ -z "$kept" ]; then rm -f "$f.old"; fi # ssh-keygen leaves what was there before
+fi
 if [ -s "$f" ] && [ -n "$(tail -c 1 "$f")" ]; then echo >>"$f"; fi
 printf '%s\n' "$new" >>"$f" || exit 1
 ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 "root@$addr" true
