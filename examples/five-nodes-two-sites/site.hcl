@@ -22,7 +22,7 @@
 # Without the arbiter the loss of site a would leave three of six votes, and all would stand still.
 #
 # The witness speaks corosync with the others: that takes a round trip below 10 ms to the third site, better below 5. Where it is farther away, build 2 + 2 nodes
-# and a QDevice, which bears a hundred milliseconds, and replicate guests' disks in place of Ceph.
+# and a QDevice, which bears far more, and replicate guests' disks in place of Ceph.
 
 variable "ceph_network" {
   default     = "10.0.3.0/24"
