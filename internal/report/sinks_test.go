@@ -84,6 +84,18 @@ func TestPlainWritesOneLineForEachThing(t *testing.T) {
 	}
 }
 
+// TestPlainTellsWhatWasTakenBack covers release, whose run has no beginning and no tasks.
+func TestPlainTellsWhatWasTakenBack(t *testing.T) {
+	var out bytes.Buffer
+	var s story
+	s.tell("", "pve1", event.UndoDone{ID: "pve1/drill", Of: "01OLD"})
+	s.tell("", "", event.RunDone{Status: event.Changed, Duration: 2 * time.Second})
+	play(t, report.NewPlain(&out, options(report.Normal)), s.events)
+	require.Contains(t, out.String(), "taken back: pve1/drill")
+	require.Contains(t, out.String(), "Done. 1 temporary change taken back.  2.0s, run 01JDEMO")
+	require.NotContains(t, out.String(), "No changes")
+}
+
 func TestQuietTellsOfTroubleOnly(t *testing.T) {
 	var out bytes.Buffer
 	play(t, report.NewQuiet(&out, options(report.Normal)), halfJoined())

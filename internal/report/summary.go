@@ -58,6 +58,9 @@ func (t transcript) summary(e event.Event, b event.RunDone) []string {
 		return nil
 	}
 	tallies := tally(b.Summary, t.hosts)
+	if t.start.Command == "" && b.Status == event.Changed { // release: a run without tasks
+		return []string{"", t.paint(good, "Done.") + " " + Count(t.restored, "temporary change") + " taken back." + t.paint(dim, fmt.Sprintf("  %s, run %s", Duration(b.Duration), e.Run))}
+	}
 	if !t.acted && (b.Status == event.OK || b.Status == event.Changed) {
 		b.Duration = e.Time.Sub(t.began) // the time went into looking
 		return []string{t.verdict(b, tallies)}

@@ -41,6 +41,7 @@ type tracker struct {
 	broken    int  // changes that were begun and failed
 	planning  bool // tasks are being planned, before the first one acts
 	acted     bool // the first task that acts has been announced
+	restored  int  // temporary changes that were taken back
 	connected int
 	times     map[string]time.Duration // of each host, all steps together
 	hosts     []string                 // in the order in which they were first heard of
@@ -86,6 +87,10 @@ func (t *tracker) see(e event.Event) *stepState {
 	case event.HostConnected:
 		if b.Error == "" {
 			t.connected++
+		}
+	case event.UndoDone:
+		if b.Error == "" {
+			t.restored++
 		}
 	case event.StepStarted:
 		s = t.begin(e, b)
