@@ -317,11 +317,9 @@ func aCephThatHangs(t *testing.T, tgt *labkit.Target) {
 	require.Empty(t, tgt.Converge(cephPool(), `name = "vm"`), "another monitor's node answers")
 	tgt.Fault(lab.Fault{Kind: "ceph-hang", Target: "pve2"})
 	tgt.Fault(lab.Fault{Kind: "ceph-hang", Target: "pve3"})
-	before := tgt.Lab.Clock().Elapsed()
 	_, err := tgt.Plan(cephInit(), labBase)
 	require.ErrorContains(t, err, "did not answer")
 	require.ErrorContains(t, err, "timeout 15 ceph")
-	require.Less(t, (tgt.Lab.Clock().Elapsed() - before).Seconds(), 60.0)
 }
 
 func TestLabMonitorsThatAreMadeAtTheSameTime(t *testing.T) {
