@@ -298,5 +298,8 @@ func guestsText(guests []pve.Guest) string {
 		}
 		ids = append(ids, g.ID)
 	}
+	if len(guests) == 1 {
+		return "guest " + ids[0]
+	}
 	return fmt.Sprintf("%d guests: %s", len(guests), strings.Join(ids, ", "))
 }

@@ -70,7 +70,7 @@ func TestPreflightRefuses(t *testing.T) {
 		{"closed port", ``, func(w *world) { w.ports["192.0.2.12:8006"] = true }, checkPorts, "TCP port 8006 of pve2 (192.0.2.12)", false},
 		{"clock off", ``, func(w *world) { w.nodes["pve2"].skew = time.Minute }, checkTime, "1m0s off", false},
 		{"no pmxcfs", ``, func(w *world) { w.nodes["pve2"].mounted = false }, checkPmxcfs, "/etc/pve is not mounted", false},
-		{"guests on a joiner", ``, func(w *world) { w.nodes["pve2"].guests = []string{"100"} }, checkGuests, "1 guests: 100", false},
+		{"guests on a joiner", ``, func(w *world) { w.nodes["pve2"].guests = []string{"100"} }, checkGuests, "guest 100", false},
 		{"left-over key", ``, func(w *world) { w.nodes["pve2"].authkey = true }, checkHalf, "/etc/corosync/authkey", false},
 		{"another cluster", ``, func(w *world) { w.form("prod", "pve2") }, checkCluster, `belongs to cluster "prod"`, false},
 		{"join that can be finished", ``, func(w *world) { w.form("lab", "pve1"); addedOnly(w, "pve2") }, checkHalf, "node_join finishes it", true},

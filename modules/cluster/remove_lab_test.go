@@ -83,7 +83,7 @@ func TestLabNodeThatIsNotOffOrNotEmptyIsNotRemoved(t *testing.T) {
 		target := newArbiterLab(t, 4).grown()
 		target.fault(lab.Fault{Kind: "guests", Target: "pve4", Value: "100"})
 		target.gone("pve4")
-		target.refused(nodeRemove(), removePve4+"\nclean = true", "1 guests: 100 belong to it")
+		target.refused(nodeRemove(), removePve4+"\nclean = true", "guest 100 on it")
 	})
 	t.Run("two of four are away", func(t *testing.T) {
 		t.Parallel()

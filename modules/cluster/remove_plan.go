@@ -117,7 +117,7 @@ func (v *removal) gate() module.Refusals {
 		refuse(node, strings.Join(v.answered, ", ")+" answers a ping", "a node that is powered off: one that only lost its cluster may still run guests", "ping "+v.answered[0], "power it off")
 	}
 	if guests := v.guests(); len(guests) > 0 {
-		refuse(node, guestsText(guests)+" belong to it", "no guests: their configuration goes with the node", "grep -l . /etc/pve/nodes/"+node+"/*/*.conf",
+		refuse(node, guestsText(guests)+" on it", "no guests: their configuration goes with the node", "grep -l . /etc/pve/nodes/"+node+"/*/*.conf",
 			"start the node once more and migrate them, or, when it is lost and its disks are elsewhere, move each configuration by hand")
 	}
 	for _, name := range v.others() {

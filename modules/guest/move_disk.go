@@ -153,6 +153,9 @@ func (w *world) refuseDisk(gate string, g guest.Guest, there bool, args moveDisk
 		no(fmt.Sprintf("it is locked (%s)", g.Lock), "no lock", fmt.Sprintf("pvesh get /nodes/%s/tasks --vmid %d --source active", g.Node, g.ID),
 			"wait for the task that holds it; pxrun never takes a lock away")
 	}
+	if s := g.Managed.Service.State; g.ByHA() && s != "" && s != "started" && s != "stopped" {
+		no(fmt.Sprintf("the HA manager is at work on it: state %s on %s", s, g.Managed.Service.Node), "started or stopped", "ha-manager status", "wait until it is done")
+	}
 	if g.Kind == guest.CT && running && !args.Restart {
 		no("the container runs: its volumes cannot be moved meanwhile", "a container that is stopped", fmt.Sprintf("pct status %d", g.ID), "restart = true, which stops it for as long as the copy takes")
 	}

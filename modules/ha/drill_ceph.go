@@ -14,6 +14,7 @@ import (
 // nothing about that (reference §8.6). A node that is not in the CRUSH map has no OSDs (status 2), and a monitor is asked
 // about only where it is one: for an unknown name Ceph says yes. What is not answered counts as no.
 const cephWithout = `[ -e /etc/pve/ceph.conf ] || exit 0
+why() { printf '%s\n' "$1" | grep -m 1 '^Error' || printf '%s\n' "$1" | head -n 1 | cut -c 1-200; } # the rest is a page of JSON
 q() { timeout -k 2 15 ceph --connect-timeout 10 "$@" 2>&1; }
 ids=$(q osd ls-tree "$1"); rc=$?
 case $rc in
@@ -23,11 +24,11 @@ case $rc in
 esac
 if [ -n "$ids" ]; then
 	# shellcheck disable=SC2086
-	out=$(q osd ok-to-stop $ids) || { echo "ceph osd ok-to-stop: $out"; exit 1; }
+	out=$(q osd ok-to-stop $ids) || { echo "ceph osd ok-to-stop: $(why "$out")"; exit 1; }
 fi
 mons=$(q mon dump) || { echo "ceph mon dump: $mons"; exit 1; }
 case $mons in
-*"mon.$1"*) out=$(q mon ok-to-stop "$1") || { echo "ceph mon ok-to-stop: $out"; exit 1; };;
+*"mon.$1"*) out=$(q mon ok-to-stop "$1") || { echo "ceph mon ok-to-stop: $(why "$out")"; exit 1; };;
 esac`
 
 // cephBears refuses to cut off a node without which placement groups would stop or the monitors lose their quorum.
