@@ -210,17 +210,40 @@ func events(t *testing.T, from io.Reader) []eventLine {
 // earlier run has been killed for.
 func (s *site) killAtEach(moment string) (kills int) {
 	s.t.Helper()
-	for seen := map[string]bool{}; ; kills++ {
+	refused := 0
+	for seen := map[string]bool{}; ; {
 		require.Less(s.t, kills, 200, "it never ends")
-		if !s.killAtNext(moment, seen) {
+		switch s.killAtNext(moment, seen, refused < patience) {
+		case runEnded:
 			return kills
+		case runKilled:
+			kills, refused = kills+1, 0
+		case runRefused:
+			refused++
 		}
 	}
 }
 
-// killAtNext begins or goes on, and reports whether that run was killed; one that was not has ended well.
-func (s *site) killAtNext(moment string, seen map[string]bool) (killed bool) {
+// patience is how often a run may be refused before the next one must get through: a join that was cut off goes on by itself
+// for some seconds, in which its node is a member that is not there yet, and nothing may be done to the cluster.
+const patience = 60
+
+// refusedByGate is the exit status of a run that a gate refused.
+const refusedByGate = 6
+
+// ending is how a run ended.
+type ending int
+
+const (
+	runEnded ending = iota
+	runKilled
+	runRefused
+)
+
+// killAtNext begins or goes on, and tells whether that run was killed, refused by a gate if that may be, or has ended well.
+func (s *site) killAtNext(moment string, seen map[string]bool, mayBeRefused bool) ending {
 	s.t.Helper()
+	killed := false
 	args := s.args("apply", "--auto-approve", "--json")
 	if len(seen) > 0 {
 		args = []string{"resume", "--auto-approve", "--json"} // takes the hosts over at once
@@ -250,11 +273,14 @@ func (s *site) killAtNext(moment string, seen map[string]bool) (killed bool) {
 	}
 	_ = cmd.Wait() // the status says it
 	code := status(cmd)
-	if killed && code == 128+int(syscall.SIGKILL) {
-		return true
+	switch {
+	case killed && code == 128+int(syscall.SIGKILL):
+		return runKilled
+	case !killed && code == refusedByGate && mayBeRefused && len(seen) > 0:
+		return runRefused
 	}
 	require.Zero(s.t, code, "the run after %d kills, the last of them at %s\n%s", len(seen), at, told(text.String()))
-	return false
+	return runEnded
 }
 
 // told is what a stream of events tells people when a run went wrong: without the commands and outputs.
