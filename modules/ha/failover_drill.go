@@ -231,17 +231,26 @@ func (w *world) drillGates(node string, args failoverDrillArgs, r health.Report,
 	return refusals
 }
 
+// backInCluster starts corosync where that is safe: on a node that has restarted, or runs no guest. One that was cut off and goes
+// on running guests may run them a second time, since HA starts them elsewhere: only a restart helps there.
+const backInCluster = `systemctl is-active --quiet corosync && exit 0
+for g in /run/qemu-server/*.pid /sys/fs/cgroup/lxc/[0-9]*; do
+	[ -e "$g" ] || continue
+	echo "guests run here that HA may have started elsewhere too: the watchdog restarts the node; if it does not, restart it by hand" >&2
+	exit 1
+done
+exec systemctl start corosync`
+
 func drillChange(args failoverDrillArgs, guests []string, predicted string) module.Change {
 	node := args.Node[0]
 	how := "stop corosync on " + node
 	if args.Fence != nil {
 		how = "cut the power of " + node
 	}
-	var undo *module.Undo
-	if args.Fence == nil {
-		undo = &module.Undo{Host: node, Summary: "start corosync on " + node, Command: transport.Command{
-			Argv: []string{"systemctl", "start", "corosync"}, Mutates: true, Timeout: time.Minute,
-		}}
+	undo := &module.Undo{Host: node, Summary: "start corosync on " + node, Command: transport.Command{Script: backInCluster, Mutates: true, Timeout: time.Minute}}
+	if args.Fence != nil {
+		// The password of its controller is not stored: until somebody has switched it on, the node does not answer, and this stays listed.
+		undo.Summary = "switch the power of " + node + " on by hand, and see it in the cluster"
 	}
 	return module.Change{
 		Undo: undo, Undoes: []string{node + "/drill"},

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"slices"
 	"strconv"
@@ -228,7 +229,11 @@ func fileChanges(host string, before, after pve.SourceFiles) []module.Change {
 				if err != nil {
 					return err
 				}
-				return conn.Put(ctx, transport.File{Path: path, Mode: 0o644, Content: strings.NewReader(text), Size: int64(len(text))})
+				mode := fs.FileMode(0o644)
+				if there {
+					mode = 0 // it may hold a login, and was made readable for whom it should be
+				}
+				return conn.Put(ctx, transport.File{Path: path, Mode: mode, Content: strings.NewReader(text), Size: int64(len(text))})
 			},
 		}
 		if !there {

@@ -70,6 +70,20 @@ type Answer struct {
 // Hung reports whether the read was ended by its time limit: a process that waits for a wedged pmxcfs, mostly.
 func (a Answer) Hung() bool { return a.RC == 124 || a.RC == 137 }
 
+// Found is the text of a read of something that may be missing: nil without a reason if it is. why says that it is there, or
+// may be, and could not be read: what rests on it is not known.
+func (a Answer) Found() (text []byte, why string) {
+	switch {
+	case a.RC == 0:
+		return a.Text, ""
+	case a.Hung():
+		return nil, "no answer within its time limit"
+	case !bytes.Contains(a.Text, []byte("No such file or directory")):
+		return nil, string(bytes.TrimSpace(a.Text))
+	}
+	return nil, ""
+}
+
 // Parse takes the output of a snapshot script apart. It returns what could be read even when the output is cut
 // or disturbed, with an error that says so.
 func Parse(out []byte) (map[string]Answer, error) {

@@ -63,16 +63,11 @@ func ParseSite(node string, out []byte) (*Site, error) {
 		s.Unread["ha "+name] = why
 	}
 	text := func(name string) []byte {
-		a := answers[name]
-		switch {
-		case a.RC == 0:
-			return a.Text
-		case a.Hung():
-			s.Unread[name] = "no answer within its time limit"
-		case !strings.Contains(string(a.Text), "No such file or directory"):
-			s.Unread[name] = strings.TrimSpace(string(a.Text))
+		found, why := answers[name].Found()
+		if why != "" {
+			s.Unread[name] = why
 		}
-		return nil
+		return found
 	}
 	if s.Members, err = pve.ParseMembers(text("members")); err != nil {
 		s.Unread["members"] = err.Error()

@@ -69,16 +69,11 @@ func Of(node string, answers map[string]frame.Answer) *State {
 	s := &State{From: node, LRMs: map[string]LRM{}, Unread: map[string]string{}}
 	var err error
 	text := func(name string) []byte {
-		a := answers["ha_"+name]
-		switch {
-		case a.RC == 0:
-			return a.Text
-		case a.Hung():
-			s.Unread[name] = "no answer within its time limit"
-		case !strings.Contains(string(a.Text), "No such file or directory"):
-			s.Unread[name] = strings.TrimSpace(string(a.Text))
+		found, why := answers["ha_"+name].Found()
+		if why != "" {
+			s.Unread[name] = why
 		}
-		return nil
+		return found
 	}
 	if seconds, err := strconv.ParseInt(strings.TrimSpace(string(text("time"))), 10, 64); err == nil {
 		s.Now = time.Unix(seconds, 0)

@@ -72,16 +72,11 @@ type answers struct {
 }
 
 func (a answers) text(name string) []byte {
-	one := a.all[name]
-	switch {
-	case one.RC == 0:
-		return one.Text
-	case one.Hung():
-		a.unread[name] = "no answer within its time limit"
-	case !strings.Contains(string(one.Text), "No such file or directory"):
-		a.unread[name] = strings.TrimSpace(string(one.Text))
+	found, why := a.all[name].Found()
+	if why != "" {
+		a.unread[name] = why
 	}
-	return nil
+	return found
 }
 
 // Parse reads the output of Probe.

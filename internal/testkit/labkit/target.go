@@ -107,7 +107,9 @@ func (t *Target) WaitFor(ctx context.Context, c module.Condition) error {
 }
 
 // Sleep waits on the lab's clock.
-func (t *Target) Sleep(ctx context.Context, d time.Duration) error { return t.Lab.Clock().Sleep(ctx, d) }
+func (t *Target) Sleep(ctx context.Context, d time.Duration) error {
+	return t.Lab.Clock().Sleep(ctx, d)
+}
 
 // Form makes the cluster by hand: pve1 creates it, the others join by the API.
 func (t *Target) Form() {
