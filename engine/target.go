@@ -25,6 +25,7 @@ type target struct {
 	planned []module.Planned
 	run     *run
 	acts    bool
+	block   *module.Block // of a task in a rolling block
 
 	mu   sync.Mutex
 	used map[string]*link // hosts that the task talks to
@@ -44,6 +45,7 @@ func (t *target) Cluster() *inventory.Cluster { return t.b.rb.Cluster }
 func (t *target) Planned() []module.Planned   { return t.planned }
 func (t *target) Task() string                { return t.n.task.Name }
 func (t *target) Run() string                 { return t.e.cfg.RunID }
+func (t *target) Block() *module.Block        { return t.block }
 
 func (t *target) link(ctx context.Context, host string) (*link, error) {
 	k, err := t.e.links.of(t.b.rb.Site, host)
@@ -124,6 +126,10 @@ func (t *target) Log(host, line string) {
 
 func (t *target) Warn(host, text string) {
 	t.e.tell(context.Background(), t.n.task.Path, host, event.Warning{Text: text})
+}
+
+func (t *target) Record(host string, r module.Record) {
+	t.e.tell(context.Background(), t.n.task.Path, host, r)
 }
 
 // Keep stores a value. That it could not be stored fails the task: nobody can ever read it again.

@@ -117,6 +117,38 @@ type (
 		Of    string `json:"of,omitempty"`
 		Error string `json:"error,omitempty"`
 	}
+	// BlockPlanned is the course of a rolling block: while planning, and whenever it was proved anew.
+	BlockPlanned struct {
+		Block   string         `json:"block"`
+		Order   []string       `json:"order"`
+		Showing module.Showing `json:"showing"`
+	}
+	// NodeStarted is a host whose turn in a rolling block has come. Index counts from 1 to Of.
+	NodeStarted struct {
+		Block string        `json:"block"`
+		Index int           `json:"index"`
+		Of    int           `json:"of"`
+		Takes time.Duration `json:"takes_ns,omitempty"` // about, if that is known
+	}
+	// NodeDone is a host that is through a rolling block, or out of it.
+	NodeDone struct {
+		Block    string        `json:"block"`
+		Status   Status        `json:"status"`
+		Reason   string        `json:"reason,omitempty"`
+		Duration time.Duration `json:"duration_ns"`
+	}
+	// Paused is a rolling block that waits: for an approval, or for its window.
+	Paused struct {
+		Block  string    `json:"block"`
+		Reason string    `json:"reason"`
+		Answer string    `json:"answer,omitempty"` // the command that lets it go on
+		Until  time.Time `json:"until,omitzero"`   // when it goes on by itself, or gives up
+	}
+	// Continued is a rolling block that goes on. By is who let it.
+	Continued struct {
+		Block string `json:"block"`
+		By    string `json:"by,omitempty"`
+	}
 	// Interrupted is the first (1) or second (2) interrupt.
 	Interrupted struct {
 		Count int `json:"count"`
@@ -145,6 +177,11 @@ func (Note) Kind() string           { return "note" }
 func (Warning) Kind() string        { return "warning" }
 func (UndoRegistered) Kind() string { return "undo_registered" }
 func (UndoDone) Kind() string       { return "undo_done" }
+func (BlockPlanned) Kind() string   { return "block_planned" }
+func (NodeStarted) Kind() string    { return "node_started" }
+func (NodeDone) Kind() string       { return "node_done" }
+func (Paused) Kind() string         { return "paused" }
+func (Continued) Kind() string      { return "continued" }
 func (Interrupted) Kind() string    { return "interrupted" }
 func (RunDone) Kind() string        { return "run_done" }
 

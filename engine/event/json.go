@@ -7,12 +7,17 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/pxrun/pxrun/engine/module"
 )
 
 // kinds are all bodies, in the order in which docs/events.md tells them.
 var kinds = []Body{
 	RunStarted{}, HostConnected{}, StepStarted{}, StepPlanned{}, ChangeStarted{}, ChangeDone{}, HostDone{}, StepDone{},
-	Output{}, Dropped{}, CommandRan{}, Note{}, Warning{}, UndoRegistered{}, UndoDone{}, Interrupted{}, RunDone{},
+	Output{}, Dropped{}, CommandRan{}, Note{}, Warning{}, UndoRegistered{}, UndoDone{},
+	BlockPlanned{}, NodeStarted{}, NodeDone{}, Paused{}, Continued{},
+	module.Moved{}, module.Downtime{}, module.Votes{}, module.Reading{}, module.Version{}, module.Phase{}, module.KeptFile{},
+	Interrupted{}, RunDone{},
 }
 
 // head is what every event has. The field "type" tells which body follows.
@@ -56,6 +61,9 @@ func listed(body Body) Body {
 		return b
 	case StepPlanned:
 		b.Changes = some(b.Changes)
+		return b
+	case BlockPlanned:
+		b.Order = some(b.Order)
 		return b
 	case RunDone:
 		b.Summary.Steps = some(b.Summary.Steps)

@@ -44,6 +44,21 @@ func redactBody(body Body, redact func(string) string) Body {
 	case UndoDone:
 		b.Error = redact(b.Error)
 		return b
+	case BlockPlanned:
+		b.Showing = redactShowing(b.Showing, redact)
+		return b
+	case NodeDone:
+		b.Reason = redact(b.Reason)
+		return b
+	case Paused:
+		b.Reason = redact(b.Reason)
+		return b
+	case module.Moved:
+		b.Error = redact(b.Error)
+		return b
+	case module.Reading:
+		b.Saw, b.Want = redact(b.Saw), redact(b.Want)
+		return b
 	case RunDone:
 		b.Summary = b.Summary.redacted(redact)
 		return b
@@ -68,6 +83,20 @@ func (s Summary) redacted(redact func(string) string) Summary {
 	for i := range s.Left {
 		s.Left[i] = redactUndo(s.Left[i], redact)
 	}
+	return s
+}
+
+func redactShowing(s module.Showing, redact func(string) string) module.Showing {
+	s.Lead, s.Notes = redactAll(s.Lead, redact), redactAll(s.Notes, redact)
+	s.Tables = slices.Clone(s.Tables)
+	for i := range s.Tables {
+		rows := slices.Clone(s.Tables[i].Rows)
+		for j := range rows {
+			rows[j] = redactAll(rows[j], redact)
+		}
+		s.Tables[i].Rows = rows
+	}
+	s.Data = redactValue(s.Data, redact)
 	return s
 }
 

@@ -53,6 +53,9 @@ type Spec struct {
 	Doc     string
 	Scope   Scope
 	Risk    Risk
+	// Serves says that in a rolling block the module's changes only make way for those of the other tasks, or clear up after
+	// them: a host on which no other task has anything to do is left alone.
+	Serves bool
 }
 
 // Module is one built-in. Make it with Define.
@@ -151,6 +154,10 @@ type Target interface {
 	Keep(name string, v secret.String)
 	// Sleep waits on the engine's clock.
 	Sleep(ctx context.Context, d time.Duration) error
+	// Record hands over what was measured or done, for the report.
+	Record(host string, r Record)
+	// Block is the rolling block that the task stands in; nil if none.
+	Block() *Block
 	// Approve asks the person at the terminal a yes/no question. Without one it returns an error that says how to
 	// answer beforehand.
 	Approve(ctx context.Context, question string) error

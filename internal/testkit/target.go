@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +26,8 @@ type Target struct {
 	Conns   map[string]transport.Conn
 	Earlier []module.Planned
 	RunID   string
-	Named   string // the task's name
+	Named   string        // the task's name
+	Rolls   *module.Block // the rolling block that it stands in
 	// Answer is what the person at the terminal says; nil stands for nobody being there.
 	Answer func(question string) error
 	// OnDetach replaces running a detached job through the connection.
@@ -35,6 +37,7 @@ type Target struct {
 	elapsed  time.Duration
 	logs     []string
 	warnings []string
+	records  []module.Record
 	jobs     []module.Job
 	kept     map[string]secret.String
 	readonly bool
@@ -75,6 +78,23 @@ func (t *Target) Planned() []module.Planned { return t.Earlier }
 
 // Task is the name of the task.
 func (t *Target) Task() string { return t.Named }
+
+// Block is the rolling block of the task.
+func (t *Target) Block() *module.Block { return t.Rolls }
+
+// Record keeps what was measured.
+func (t *Target) Record(_ string, r module.Record) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.records = append(t.records, r)
+}
+
+// Records are what was measured so far.
+func (t *Target) Records() []module.Record {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.records)
+}
 
 // Run is the id of the run.
 func (t *Target) Run() string { return t.RunID }

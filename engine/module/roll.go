@@ -1,0 +1,76 @@
+package module
+
+import (
+	"context"
+	"time"
+)
+
+// Roller is a module that knows in what order the hosts of a rolling block go, how many may be away at once, and what
+// stands against it. The engine asks the one task of a block whose module is a Roller: once while planning, and again, with
+// everything read anew, before each host. A block without one goes over its hosts as they are written.
+type Roller interface {
+	Module
+	// Roll reads and decides; it must not write. An error means that nothing is known, and no host is begun.
+	Roll(ctx context.Context, t Target, r Roll) (Course, error)
+}
+
+// Roll is a rolling block as its Roller sees it.
+type Roll struct {
+	Block string
+	// Hosts are all hosts of the block, in the order in which they are written.
+	Hosts []RollHost
+	// MaxUnavailable is how many hosts may be under way at once, Canary how many go first, each alone.
+	MaxUnavailable, Canary int
+	// Away are the hosts that are under way, Done those that are through, Failed those that failed and may be in any state.
+	// All are empty while planning.
+	Away, Done, Failed []string
+	// Planning says that nothing is begun after this: the course is shown to people.
+	Planning bool
+}
+
+// RollHost is a host of a rolling block.
+type RollHost struct {
+	Name string
+	// Args are the arguments of the Roller's own task on this host, decoded as its Plan gets them.
+	Args any
+	// Work are the changes that the block's other tasks would make there, those that only serve them (Spec.Serves) left out.
+	Work []Planned
+	// Unknown is why some of them cannot be told before the host's turn; "" if all can.
+	Unknown string
+	// Idle is why nothing is to be done there ("nothing to upgrade, no reboot needed"); "" if something is, or may be.
+	Idle string
+}
+
+// Course is how a rolling block goes on.
+type Course struct {
+	// Order are the hosts that are not idle and not begun yet, in the order in which they should be.
+	Order []string
+	// Next are the first of them that may begin right now beside those that are away; at least one, unless Why says why none may.
+	Next []string
+	Why  string
+	// Refusals stand against the whole course: while planning they block the plan, later they end the block.
+	Refusals Refusals
+	// Takes is about how long a host takes. Hosts without one are not bound by the end of a maintenance window.
+	Takes map[string]time.Duration
+	// Showing is the course for people and programs: who moves where and why, what is left, what stops.
+	Showing *Showing
+}
+
+// Find gives a host of the block.
+func (r Roll) Find(name string) (RollHost, bool) {
+	for _, h := range r.Hosts {
+		if h.Name == name {
+			return h, true
+		}
+	}
+	return RollHost{}, false
+}
+
+// Block is the rolling block in which a task is planned or performed, as far as a module may need it: who else is away.
+type Block struct {
+	Name string
+	// Away are the other hosts that are under way now. Empty while planning.
+	Away []string
+	// Later are the hosts that have not begun, in their order, Done those that are through.
+	Later, Done []string
+}
