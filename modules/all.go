@@ -12,9 +12,10 @@ import (
 	"github.com/pxrun/pxrun/modules/network"
 	"github.com/pxrun/pxrun/modules/storage"
 	"github.com/pxrun/pxrun/modules/system"
+	"github.com/pxrun/pxrun/modules/upgrade"
 )
 
 // All returns every built-in module.
 func All() []module.Module {
-	return slices.Concat(ceph.All(), cluster.All(), guest.All(), ha.All(), network.All(), storage.All(), system.All())
+	return slices.Concat(ceph.All(), cluster.All(), guest.All(), ha.All(), network.All(), storage.All(), system.All(), upgrade.All())
 }
