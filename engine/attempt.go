@@ -25,7 +25,7 @@ func (r *run) attempt(ctx context.Context, n *node, subject string, on []invento
 
 	look := &target{e: r.e, b: r.b, n: n, hosts: on, run: r}
 	act := &target{e: r.e, b: r.b, n: n, hosts: on, run: r, acts: true}
-	if !n.whole() {
+	if n.needsHost() {
 		if _, err := look.link(ctx, on[0].Name); err != nil {
 			return err
 		}

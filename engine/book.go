@@ -120,6 +120,9 @@ func (e *Engine) leftOut(tags []string) string {
 // hosts are at work, so there it runs for each.
 func (n *node) whole() bool { return n.spec.Scope == module.PerCluster && n.block == nil }
 
+// needsHost reports whether the task begins on a host only when that answers.
+func (n *node) needsHost() bool { return !n.whole() && !n.spec.MayBeAway }
+
 // once reports whether one host stands for all.
 func (n *node) once() bool { return n.task.RunOnce && !n.whole() }
 

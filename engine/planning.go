@@ -227,7 +227,7 @@ func (p *planner) item(ctx context.Context, n *node, subject string, on []invent
 		}
 	}
 	t := &target{e: p.e, b: p.b, n: n, hosts: on, planned: planned}
-	if !n.whole() {
+	if n.needsHost() {
 		if _, err := t.link(ctx, on[0].Name); err != nil {
 			setFailure(&hp, err)
 			return hp, nil

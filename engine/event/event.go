@@ -100,6 +100,8 @@ type (
 	// Note is a sentence for the user's log; Warning one that he should read.
 	Note struct {
 		Text string `json:"text"`
+		// Result marks what the task was run for: it is shown like the changes, not only to who asks for more.
+		Result bool `json:"result,omitempty"`
 	}
 	// Warning is something that the user should know and that does not stop the run.
 	Warning struct {

@@ -53,6 +53,8 @@ type Spec struct {
 	Doc     string
 	Scope   Scope
 	Risk    Risk
+	// MayBeAway lets a PerHost module work on a host that does not answer, such as one without power: it reaches it another way.
+	MayBeAway bool
 	// Serves says that in a rolling block the module's changes only make way for those of the other tasks, or clear up after
 	// them: a host on which no other task has anything to do is left alone.
 	Serves bool

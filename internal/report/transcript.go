@@ -30,7 +30,7 @@ func (t transcript) lines(e event.Event, s *stepState) []string {
 	case event.Warning:
 		return t.remark(e, caution, b.Text)
 	case event.Note:
-		if t.Level >= Verbose {
+		if t.Level >= Verbose || b.Result {
 			return t.remark(e, dim, b.Text)
 		}
 	case event.Output:
