@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -88,7 +89,7 @@ func (n *Node) secrets(p *machine.Proc, values map[string]string) (map[string]st
 			value = strings.TrimRight(line, "\r\n")
 		case key == "encryption-key" && value == "autogen", key == "password":
 		default:
-			raw, err := p.View().ReadFile(value)
+			raw, err := readNamed(p, value)
 			if err != nil {
 				return nil, fmt.Errorf("can't open '%s' - %s", value, machine.Reason(err))
 			}
@@ -100,6 +101,16 @@ func (n *Node) secrets(p *machine.Proc, values map[string]string) (map[string]st
 		out[key] = value
 	}
 	return out, nil
+}
+
+// readNamed reads a file that an option names, which may be one of the program's own descriptors.
+func readNamed(p *machine.Proc, path string) ([]byte, error) {
+	f, err := p.Open(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return io.ReadAll(f)
 }
 
 // keep writes the secrets of a storage where Proxmox keeps them, and the marks of them into its options.

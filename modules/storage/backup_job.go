@@ -204,7 +204,9 @@ func planBackupJob(ctx context.Context, t module.Target, a backupJobArgs) ([]mod
 	default:
 		return nil, w.checkAges(ctx, t, a, have)
 	}
-	change.Apply = func(ctx context.Context, t module.Target) error { return writeBackupJob(ctx, t, actor, a) }
+	change.Apply = func(ctx context.Context, t module.Target) error {
+		return writeBackupJob(ctx, t, actor, a, there, diffs)
+	}
 	return []module.Change{change}, nil
 }
 
@@ -264,8 +266,9 @@ func (w *world) warnUncovered(t module.Target, a backupJobArgs) {
 	}
 }
 
-// writeBackupJob makes or changes the job and proves it. What differs is found anew: a retry goes on where it stopped.
-func writeBackupJob(ctx context.Context, t module.Target, host string, a backupJobArgs) error {
+// writeBackupJob makes or changes the job and proves it. What differs is found anew: a retry goes on where it stopped, and what
+// the plan did not show is not written over. existed and planned are what the plan saw.
+func writeBackupJob(ctx context.Context, t module.Target, host string, a backupJobArgs, existed bool, planned []storage.Difference) error {
 	for attempt := 0; ; attempt++ {
 		w, err := look(ctx, t, "backup job "+a.ID)
 		if err != nil {
@@ -275,6 +278,9 @@ func writeBackupJob(ctx context.Context, t module.Target, host string, a backupJ
 		diffs := storage.CompareBackup(have, a.wanted(), a.gone())
 		if there && len(diffs) == 0 {
 			return nil
+		}
+		if saw := jobSince(existed, there, planned, diffs); saw != "" && attempt == 0 {
+			return changedMeanwhile("backup job "+a.ID, saw, "pvesh get /cluster/backup/"+a.ID)
 		}
 		if attempt > 0 {
 			saw := "does not have job " + a.ID
@@ -306,6 +312,19 @@ func writeBackupJob(ctx context.Context, t module.Target, host string, a backupJ
 			return err
 		}
 	}
+}
+
+// jobSince tells what has become of a job since the plan that the plan did not show; "" for nothing.
+func jobSince(existed, there bool, planned, now []storage.Difference) string {
+	switch {
+	case existed && !there:
+		return "it is not there any more"
+	case !existed && there:
+		return "there is a job of that name now, with other options"
+	case !existed:
+		return ""
+	}
+	return unplanned(planned, now)
 }
 
 func removeBackupJob(ctx context.Context, t module.Target, host, id string) error {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/internal/testkit"
 	"github.com/pxrun/pxrun/internal/testkit/labkit"
 	"github.com/pxrun/pxrun/lab"
@@ -147,13 +148,95 @@ func TestStorageWhoseServerGoesAway(t *testing.T) {
 	changes, err := target.Plan(m, nas+`content = ["iso"]`)
 	require.NoError(t, err)
 	require.ErrorContains(t, target.Apply(changes), "storage nas: it is inactive: storage 'nas' is not online")
+	require.Contains(t, strings.Join(target.Warnings(), "\n"), "pve1: storage nas gives no answer here: looking at /mnt/pve/nas took more than 4 s")
+}
+
+// A storage that is as wanted in the files and does not work is told of in the plan, which does not wait for it.
+func TestThePlanTellsOfAStorageThatDoesNotWork(t *testing.T) {
+	t.Parallel()
+	target, m := labTarget(t, 2), storageModule()
+	target.Converge(m, nas+`nodes = ["pve1"]`)
+	files := "id = \"files\"\ntype = \"dir\"\npath = \"/srv/files\""
+	target.Converge(m, files)
 	require.Empty(t, target.Warnings())
-	target.Eventually("pve1", "! grep -q storage-9.0/pve1/nas /etc/pve/.rrd")
-	require.Empty(t, target.Converge(m, nas+`content = ["iso"]`))
-	require.Empty(t, target.Warnings(), "what was just changed is given a moment")
+	target.Fault(lab.Fault{Kind: "storage-hang", Target: "nas", Value: "/export/pve"})
+	require.Empty(t, target.Converge(m, nas+`nodes = ["pve1"]`))
+	told := target.Warnings()
+	require.Equal(t, "pve1: storage nas gives no answer here: looking at /mnt/pve/nas took more than 4 s (look: timeout 30 pvesm status; timeout 10 showmount -e 192.0.2.9)", told[0])
+
+	// The node's other storages are held up by it in pvestatd, which is told once it is known.
+	target.Eventually("pve1", "! grep -q storage-9.0/pve1/files /etc/pve/.rrd")
+	require.Empty(t, target.Converge(m, files))
+	require.Equal(t, told, target.Warnings(), "what was just changed is given a moment")
 	target.Must("pve1", "touch -d '10 minutes ago' /etc/pve/storage.cfg")
-	require.Empty(t, target.Converge(m, nas+`content = ["iso"]`))
-	require.Contains(t, strings.Join(target.Warnings(), "\n"), "pve1: storage nas has not been active here for five minutes")
+	require.Empty(t, target.Converge(m, files))
+	require.Equal(t, "pve1: storage files has not been active here for five minutes (look: timeout 30 pvesm status; systemctl status pvestatd)", target.Warnings()[len(told)])
+}
+
+// What others change between the plan and the change is not written over.
+func TestAStorageThatOthersChangeMeanwhile(t *testing.T) {
+	t.Parallel()
+	target, m := labTarget(t, 1), storageModule()
+	target.Converge(m, nas+`content = ["images"]`)
+	wanted := nas + "content = [\"images\", \"iso\"]\nprune_backups = \"keep-last=3\""
+	plan := func() []module.Change {
+		changes, err := target.Plan(m, wanted)
+		require.NoError(t, err)
+		require.Equal(t, []string{"change content, prune-backups of storage nas"}, testkit.Summaries(changes))
+		return changes
+	}
+	changes := plan()
+	target.Must("pve1", "pvesm set nas --content backup")
+	err := target.Apply(changes)
+	require.ErrorContains(t, err, "content was images in the plan and is backup now: somebody else has changed it meanwhile")
+	require.ErrorAs(t, err, new(module.Refusals))
+	require.Contains(t, target.Must("pve1", "cat /etc/pve/storage.cfg"), "content backup")
+
+	// What the plan is not about may change, and what is as wanted by now is not set again.
+	target.Must("pve1", "pvesm set nas --content images")
+	changes = plan()
+	target.Must("pve1", "pvesm set nas --prune-backups keep-last=3 --options vers=4.2; pvesm set local --content iso")
+	require.NoError(t, target.Apply(changes))
+	require.Contains(t, target.Must("pve1", "cat /etc/pve/storage.cfg"), "options vers=4.2")
+
+	target.Must("pve1", "pvesm set nas --content images --delete prune-backups")
+	changes = plan()
+	target.Must("pve1", "pvesm remove nas")
+	require.ErrorContains(t, target.Apply(changes), "it is not there any more")
+}
+
+// A secret is nowhere but where Proxmox VE keeps it, also when everything is cut off while it is on its way.
+func TestSecretsLeaveNoFile(t *testing.T) {
+	t.Parallel()
+	target, m := labTarget(t, 1), storageModule()
+	pbs := testkit.Args(t, m, "id = \"pbs\"\ntype = \"pbs\"\nserver = \"192.0.2.9\"\ndatastore = \"store1\"\nusername = \"root@pam\"\npassword = secret.pbs").(*storageArgs)
+	key := `{"data":"s3cret-key"}`
+	pbs.EncryptionKey = secret.New(key)
+	clean := func(when string) {
+		t.Helper()
+		require.Empty(t, target.Must("pve1", "ls /run /tmp | grep pxrun || :"), when)
+		for _, w := range target.Lab.Writes() {
+			require.NotContains(t, w.Program, "s3cret-", when)
+		}
+	}
+	for _, phase := range []string{"storage:add", "storage:set"} {
+		target.Fault(lab.Fault{Kind: "die", Target: "pve1", Phase: phase})
+		changes, err := m.Plan(t.Context(), target, pbs)
+		require.NoError(t, err)
+		require.Error(t, target.Apply(changes))
+		clean("cut off in " + phase)
+		require.NoError(t, target.Lab.ClearFault(0))
+		changes, err = m.Plan(t.Context(), target, pbs)
+		require.NoError(t, err)
+		require.NoError(t, target.Apply(changes))
+		changes, err = m.Plan(t.Context(), target, pbs)
+		require.NoError(t, err)
+		require.Empty(t, changes)
+		clean("after " + phase)
+		require.Equal(t, key+"\n", target.Must("pve1", "cat /etc/pve/priv/storage/pbs.enc"))
+		require.Equal(t, "s3cret-pbs\n", target.Must("pve1", "cat /etc/pve/priv/storage/pbs.pw"))
+		target.Must("pve1", "echo other >/etc/pve/priv/storage/pbs.enc; echo other >/etc/pve/priv/storage/pbs.pw")
+	}
 }
 
 // Whatever dies while a storage is made, the next run finishes it; a lock that somebody holds for a while is waited for.
@@ -208,6 +291,11 @@ func TestReplication(t *testing.T) {
 	require.Equal(t, []string{"change schedule of replication job 100-0"}, target.Converge(m, job+"schedule = \"*/5\""))
 	require.Equal(t, []string{"change rate of replication job 100-0"}, target.Converge(m, job+`remove = ["rate"]`))
 	require.Contains(t, target.Must("pve1", "cat /etc/pve/replication.cfg"), "comment mine")
+	changes, err = target.Plan(m, job+"schedule = \"*/10\"")
+	require.NoError(t, err)
+	target.Must("pve3", "pvesr update 100-0 --schedule daily")
+	require.ErrorContains(t, target.Apply(changes), "schedule was */5 in the plan and is daily now: somebody else has changed it meanwhile")
+	target.Must("pve3", "pvesr update 100-0 --schedule '*/5'")
 
 	// The guest moves to its copy: the job has turned round, which is as wanted.
 	target.Must("pve1", "qm migrate 100 pve2")
@@ -253,6 +341,13 @@ func TestBackupJobs(t *testing.T) {
 	require.NotContains(t, cfg, "vmid")
 	target.Must("pve1", "pvesh set /cluster/backup/nightly --schedule sat --mode stop")
 	require.Equal(t, []string{"change mode, schedule of backup job nightly"}, target.Converge(m, job+"all = true\nexclude = [101]\nmode = \"snapshot\""))
+
+	// What others change after the plan is not written over.
+	changes, err := target.Plan(m, job+"all = true\nexclude = [101]\nmode = \"suspend\"")
+	require.NoError(t, err)
+	target.Must("pve1", "pvesh set /cluster/backup/nightly --schedule sun")
+	require.ErrorContains(t, target.Apply(changes), "schedule has become sun since the plan: somebody else has changed it meanwhile")
+	target.Must("pve1", "pvesh set /cluster/backup/nightly --schedule 02:30")
 
 	// A young job is given its time; then every guest needs a backup.
 	aged := job + "all = true\nexclude = [101]\nnewest_within = \"26h\"\n"

@@ -235,7 +235,7 @@ func planReplication(ctx context.Context, t module.Target, a replicationArgs) ([
 		change.Action = module.Update
 		change.Before, change.After = shownDifferences(d.diffs)
 		change.Summary = fmt.Sprintf("change %s of replication job %s", optionsOf(d.diffs, nil), id)
-		change.Apply = func(ctx context.Context, t module.Target) error { return updateReplication(ctx, t, a, id, d) }
+		change.Apply = func(ctx context.Context, t module.Target) error { return updateReplication(ctx, t, a, id, d.diffs) }
 	default:
 		return nil, w.warnReplication(ctx, t, d)
 	}

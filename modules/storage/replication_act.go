@@ -70,19 +70,20 @@ func awaitFirstSync(ctx context.Context, t module.Target, a replicationArgs, d d
 	})
 }
 
-func updateReplication(ctx context.Context, t module.Target, a replicationArgs, id string, d decision) error {
-	w, err := look(ctx, t, a.gate())
-	if err != nil {
+func updateReplication(ctx context.Context, t module.Target, a replicationArgs, id string, planned []storage.Difference) error {
+	w, d, err := again(ctx, t, a)
+	switch {
+	case err != nil:
 		return err
+	case !d.exists || d.job.ID != id:
+		return changedMeanwhile(a.gate(), "job "+id+" is not there any more", "cat /etc/pve/replication.cfg")
+	case len(d.diffs) == 0:
+		return nil
 	}
-	set, gone := map[string]string{}, []string(nil)
-	for _, diff := range d.diffs {
-		if diff.Want == "" {
-			gone = append(gone, diff.Option)
-		} else {
-			set[diff.Option] = diff.Want
-		}
+	if saw := unplanned(planned, d.diffs); saw != "" {
+		return changedMeanwhile(a.gate(), saw, "pvesr read "+id)
 	}
+	set, gone := split(d.diffs)
 	actor := w.Actor([]string{d.source})
 	if _, err := members.Run(ctx, t, actor, "pvesr update "+id, replicate([]string{"update", id}, set, gone)); err != nil {
 		return err

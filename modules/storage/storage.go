@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/config"
@@ -130,7 +129,11 @@ func planStorage(ctx context.Context, t module.Target, a storageArgs) ([]module.
 			return nil, err
 		}
 	}
-	return w.planUpdate(t, a, have, actor, stale)
+	changes, err := w.planUpdate(a, have, actor, stale)
+	if err == nil {
+		w.warnSilent(ctx, t, a, have, len(changes) > 0)
+	}
+	return changes, err
 }
 
 // checkNodes refuses names that are no nodes of the cluster.
@@ -175,13 +178,12 @@ func describe(a storageArgs) string {
 	return a.Type
 }
 
-func (w *world) planUpdate(t module.Target, a storageArgs, have config.Section, actor string, stale []string) ([]module.Change, error) {
+func (w *world) planUpdate(a storageArgs, have config.Section, actor string, stale []string) ([]module.Change, error) {
 	diffs := storage.Compare(have, a.wanted(), a.Remove)
 	if refusal := w.fixed(a, have, diffs); refusal != nil {
 		return nil, module.Refusals{refusal}
 	}
 	if len(diffs)+len(stale) == 0 {
-		w.warnInactive(t, have)
 		return nil, nil
 	}
 	before, after := shownDifferences(diffs)
@@ -259,21 +261,6 @@ func nameSome(users []storage.Reference) string {
 		out = append(out, u.String())
 	}
 	return strings.Join(out, ", ")
-}
-
-// settling is how long after a change of storage.cfg a node may not have told of a storage yet.
-const settling = time.Minute
-
-// warnInactive tells which nodes have not reported the storage, although they may use it and are there.
-func (w *world) warnInactive(t module.Target, have config.Section) {
-	if have.Is("disable") || w.Now.Sub(w.Changed) < settling {
-		return
-	}
-	for _, node := range storage.NodesOf(have, w.Nodes) {
-		if _, told := w.Rows[node][have.ID]; !told && w.View.Online(node) && len(w.Rows[node]) > 0 {
-			t.Warn(node, fmt.Sprintf("storage %s has not been active here for five minutes (look: timeout 30 pvesm status; systemctl status pvestatd)", have.ID))
-		}
-	}
 }
 
 // planRemoval takes an entry away, unless somebody needs it.

@@ -50,58 +50,56 @@ func staleSecrets(ctx context.Context, t module.Target, host string, a storageAr
 	return out, nil
 }
 
-// command makes the arguments of pvesm for options and secrets. A password goes over stdin: given without its value, the
-// option asks for it (reference §1.3). Other secrets lie in files that only root can read, for as long as the command runs.
-func command(verb []string, options map[string]string, remove []string, secrets map[string]secret.String, file func(option string) string) transport.Command {
-	c := transport.Command{Argv: append([]string{"pvesm"}, verb...), Timeout: actTimeout}
+// secretScript runs its arguments with a password on standard input and the content of a file as descriptor 3. Both come over
+// its own standard input, the password's line first if $1 is "line". What the arguments read are pipes: a secret is neither
+// in an argument list nor in a file of the node, whenever the run is cut off.
+const secretScript = `# run pvesm with secrets
+how=$1
+shift
+cat | {
+	line=
+	if [ "$how" = line ]; then IFS= read -r line || exit 1; fi
+	exec 3<&0
+	printf '%s\n' "$line" | "$@"
+}
+`
+
+// secretFD is where pvesm finds the content of the one option of a storage that takes a file.
+const secretFD = "/dev/fd/3"
+
+// command makes the command of pvesm for options and secrets. A password goes over stdin: given without its value, the
+// option asks for it (reference §1.3). The other secrets are options that name a file, of which no type has two.
+func command(verb []string, options map[string]string, remove []string, secrets map[string]secret.String) transport.Command {
+	argv := append([]string{"pvesm"}, verb...)
 	for _, option := range slices.Sorted(maps.Keys(options)) {
-		c.Argv = append(c.Argv, "--"+option, options[option])
+		argv = append(argv, "--"+option, options[option])
 	}
 	if len(remove) > 0 {
-		c.Argv = append(c.Argv, "--delete", strings.Join(remove, ","))
+		argv = append(argv, "--delete", strings.Join(remove, ","))
 	}
+	if len(secrets) == 0 {
+		return transport.Command{Argv: argv, Timeout: actTimeout}
+	}
+	stdin, how, file := "", "no", ""
 	for _, option := range slices.Sorted(maps.Keys(secrets)) {
 		if option != "password" {
-			c.Argv = append(c.Argv, "--"+option, file(option))
+			argv, file = append(argv, "--"+option, secretFD), secrets[option].Reveal()
 		}
 	}
 	if password, ok := secrets["password"]; ok {
-		c.Argv = append(c.Argv, "--password")
-		c.Stdin = []byte(password.Reveal() + "\n")
+		argv, how, stdin = append(argv, "--password"), "line", password.Reveal()+"\n"
 	}
-	return c
+	return transport.Command{Script: secretScript, Argv: append([]string{how}, argv...), Stdin: []byte(stdin + file), Timeout: actTimeout}
 }
 
-// run runs pvesm with the files of secrets beside it, which are removed whatever happens.
-func run(ctx context.Context, t module.Target, host string, a storageArgs, c transport.Command, secrets map[string]secret.String) error {
-	conn, err := t.Conn(ctx, host)
-	if err != nil {
-		return err
-	}
-	for option, value := range secrets {
-		if option == "password" {
-			continue
-		}
-		path := secretPath(a.ID, option)
-		defer func() {
-			clean := transport.Command{Argv: []string{"rm", "-f", path}, Mutates: true, Timeout: 30 * time.Second}
-			if _, err := conn.Run(context.WithoutCancel(ctx), clean); err != nil {
-				t.Warn(host, fmt.Sprintf("%s holds a secret and could not be removed: %v", path, err))
-			}
-		}()
-		text := value.Reveal()
-		if err := conn.Put(ctx, transport.File{Path: path, Mode: 0o600, Content: strings.NewReader(text), Size: int64(len(text))}); err != nil {
-			return fmt.Errorf("%s: put the %s of storage %s: %w", host, option, a.ID, err)
-		}
-	}
-	_, err = members.Run(ctx, t, host, strings.Join(c.Argv[:3], " "), c)
+// run runs pvesm. name is what it is called in messages.
+func run(ctx context.Context, t module.Target, host, name string, a storageArgs, c transport.Command) error {
+	_, err := members.Run(ctx, t, host, name, c)
 	if _, killed := errors.AsType[*transport.TimeoutError](err); killed {
 		err = fmt.Errorf("%w: its server or another storage gives no answer (look: %s)", err, lookAt(a))
 	}
 	return err
 }
-
-func secretPath(id, option string) string { return "/run/pxrun-" + id + "." + option }
 
 // lookAt is the command with which to see what is wrong with a storage's server.
 func lookAt(a storageArgs) string {
@@ -117,22 +115,60 @@ func lookAt(a storageArgs) string {
 }
 
 func create(ctx context.Context, t module.Target, host string, a storageArgs) error {
-	secrets := a.secrets()
-	c := command([]string{"add", a.Type, a.ID}, a.wanted(), nil, secrets, func(option string) string { return secretPath(a.ID, option) })
-	if err := run(ctx, t, host, a, c, secrets); err != nil {
+	c := command([]string{"add", a.Type, a.ID}, a.wanted(), nil, a.secrets())
+	if err := run(ctx, t, host, "pvesm add "+a.Type+" "+a.ID, a, c); err != nil {
 		return fmt.Errorf("%w (look: %s)", err, lookAt(a))
 	}
 	return prove(ctx, t, host, a)
 }
 
-func update(ctx context.Context, t module.Target, host string, a storageArgs, diffs []storage.Difference, stale []string) error {
-	set, gone, secrets := map[string]string{}, []string(nil), map[string]secret.String{}
-	for _, d := range diffs {
-		if d.Want == "" {
-			gone = append(gone, d.Option)
-		} else {
-			set[d.Option] = d.Want
+// updateTries bounds how often a change of storage.cfg by others, of another storage than this one, is given way to.
+const updateTries = 5
+
+// update makes the differences of the plan vanish. It looks again first, and has pvesm refuse if the file is not the one that
+// was looked at: what the plan did not show is not changed.
+func update(ctx context.Context, t module.Target, host string, a storageArgs, planned []storage.Difference, staleThen []string) error {
+	for try := 1; ; try++ {
+		w, err := look(ctx, t, gateOf(a.ID))
+		if err != nil {
+			return err
 		}
+		have, there := w.Storage(a.ID)
+		if !there {
+			return changedMeanwhile(gateOf(a.ID), "it is not there any more", "cat /etc/pve/storage.cfg")
+		}
+		diffs := storage.Compare(have, a.wanted(), a.Remove)
+		if refusal := w.fixed(a, have, diffs); refusal != nil {
+			return module.Refusals{refusal}
+		}
+		if saw := unplanned(planned, diffs); saw != "" {
+			return changedMeanwhile(gateOf(a.ID), saw, "pvesh get /storage/"+a.ID)
+		}
+		stale, err := staleSecrets(ctx, t, host, a)
+		if err != nil {
+			return err
+		}
+		stale = slices.DeleteFunc(stale, func(option string) bool { return !slices.Contains(staleThen, option) })
+		if len(diffs)+len(stale) == 0 {
+			break
+		}
+		err = run(ctx, t, host, "pvesm set "+a.ID, a, setCommand(a, diffs, stale, w.Digest))
+		if err == nil {
+			break
+		}
+		if try == updateTries || !strings.Contains(err.Error(), "detected modified configuration") {
+			return err
+		}
+	}
+	return prove(ctx, t, host, a)
+}
+
+// setCommand is the pvesm set for differences. digest is that of the storage.cfg that they were found in.
+func setCommand(a storageArgs, diffs []storage.Difference, stale []string, digest string) transport.Command {
+	set, gone := split(diffs)
+	secrets := map[string]secret.String{}
+	if digest != "" {
+		set["digest"] = digest
 	}
 	for option, value := range a.secrets() {
 		if slices.Contains(stale, option) {
@@ -142,11 +178,41 @@ func update(ctx context.Context, t module.Target, host string, a storageArgs, di
 	if _, password := secrets["password"]; password && a.Username != "" {
 		set["username"] = a.Username // pvesm takes a password for nobody when it is not told the user too
 	}
-	c := command([]string{"set", a.ID}, set, gone, secrets, func(option string) string { return secretPath(a.ID, option) })
-	if err := run(ctx, t, host, a, c, secrets); err != nil {
-		return err
+	return command([]string{"set", a.ID}, set, gone, secrets)
+}
+
+// split makes options to set and options to delete of differences.
+func split(diffs []storage.Difference) (set map[string]string, gone []string) {
+	set = map[string]string{}
+	for _, d := range diffs {
+		if d.Want == "" {
+			gone = append(gone, d.Option)
+		} else {
+			set[d.Option] = d.Want
+		}
 	}
-	return prove(ctx, t, host, a)
+	return set, gone
+}
+
+// unplanned tells of the first difference that there is now and that the plan did not have: somebody else has changed the same
+// thing since. "" if there is none; fewer are fine.
+func unplanned(planned, now []storage.Difference) string {
+	for _, d := range now {
+		i := slices.IndexFunc(planned, func(p storage.Difference) bool { return p.Option == d.Option })
+		switch {
+		case i < 0:
+			return fmt.Sprintf("%s has become %s since the plan", d.Option, orNothing(d.Have))
+		case planned[i].Have != d.Have:
+			return fmt.Sprintf("%s was %s in the plan and is %s now", d.Option, orNothing(planned[i].Have), orNothing(d.Have))
+		}
+	}
+	return ""
+}
+
+func changedMeanwhile(gate, saw, look string) error {
+	return module.Refusals{{
+		Gate: gate, Saw: saw + ": somebody else has changed it meanwhile", Want: "what the plan was made for", Look: look, Override: "plan and apply again",
+	}}
 }
 
 // prove reads what stands in storage.cfg now, and waits until the storage is active where it may be used.

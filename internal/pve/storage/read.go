@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"crypto/sha1" //nolint:gosec // Proxmox's digests are SHA-1
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -24,11 +25,13 @@ type Site struct {
 	From     string // the node that was read
 	Now      time.Time
 	Storages []config.Section
-	Jobs     []Job
-	Backups  []config.Section // jobs.cfg
-	Rows     map[string]map[string]Row
-	Guests   []pve.Guest
-	Drives   []Reference
+	// Digest is Proxmox's digest of storage.cfg as it was read, for --digest (reference §1.8); "" without the file.
+	Digest  string
+	Jobs    []Job
+	Backups []config.Section // jobs.cfg
+	Rows    map[string]map[string]Row
+	Guests  []pve.Guest
+	Drives  []Reference
 	// Changed is when storage.cfg was last written.
 	Changed time.Time
 	// Pools are the members of resource pools by name.
@@ -93,7 +96,11 @@ func Parse(node string, out []byte) (*Site, error) {
 	if seconds, err := strconv.ParseInt(strings.TrimSpace(string(a.text("changed"))), 10, 64); err == nil {
 		s.Changed = time.Unix(seconds, 0)
 	}
-	s.Storages, s.Jobs, s.Rows = ParseStorages(a.text("storages")), ParseJobs(a.text("replication")), ParseRows(a.text("rrd"))
+	cfg := a.text("storages")
+	if cfg != nil {
+		s.Digest = fmt.Sprintf("%x", sha1.Sum(cfg)) //nolint:gosec // Proxmox's digests are SHA-1
+	}
+	s.Storages, s.Jobs, s.Rows = ParseStorages(cfg), ParseJobs(a.text("replication")), ParseRows(a.text("rrd"))
 	s.Backups, _ = config.ParseSections(a.text("jobs"))
 	s.Drives, s.Pools = ParseReferences(a.text("drives")), parsePools(a.text("users"))
 	if text := a.text("guests"); len(text) > 0 {
