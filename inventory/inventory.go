@@ -4,6 +4,7 @@ package inventory
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 	"time"
 
@@ -70,8 +71,14 @@ type Link struct {
 type OSD struct {
 	Device, DBDevice, WALDevice string
 	Class                       string
-	Wipe                        bool
+	// Wipe permits to wipe what lies on the disk now: the word that a plan prints for it. "" permits nothing.
+	Wipe string
 }
+
+var wipeWord = regexp.MustCompile(`^[a-z0-9]+-[0-9a-f]{8}$`)
+
+// WipeWord reports whether a text has the form of a permission to wipe a disk.
+func WipeWord(text string) bool { return wipeWord.MatchString(text) }
 
 // HostKeyPolicy says what to do with a host key that is not known yet. A key that differs from the known one is
 // refused under every policy.

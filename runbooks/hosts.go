@@ -149,31 +149,30 @@ func osdOf(v cty.Value, at hcl.Range) (inventory.OSD, diag.List) {
 		}
 		return osd, wrongType("An OSD", "an object such as { device = \"/dev/disk/by-id/…\" }", v, at)
 	}
-	texts := map[string]*string{"device": &osd.Device, "db_device": &osd.DBDevice, "wal_device": &osd.WALDevice, "class": &osd.Class}
+	texts := map[string]*string{"device": &osd.Device, "db_device": &osd.DBDevice, "wal_device": &osd.WALDevice, "class": &osd.Class, "wipe": &osd.Wipe}
 	names := []string{"class", "db_device", "device", "wal_device", "wipe"}
 	var diags diag.List
 	for name, part := range v.AsValueMap() {
 		into, isText := texts[name]
-		want := cty.String
-		if name == "wipe" {
-			want = cty.Bool
-		} else if !isText {
+		if !isText {
 			diags = append(diags, diag.Error("Unknown attribute", fmt.Sprintf("An OSD has no attribute %q.%s", name, suggestion(name, names)), at)...)
 			continue
 		}
-		converted, err := convert.Convert(part, want)
+		converted, err := convert.Convert(part, cty.String)
 		switch {
 		case part.IsNull() || !part.IsKnown():
 		case err != nil:
-			diags = append(diags, wrongType(name, "a "+want.FriendlyName(), part, at)...)
-		case isText:
-			*into = converted.AsString()
+			diags = append(diags, wrongType(name, "a string", part, at)...)
 		default:
-			osd.Wipe = converted.True()
+			*into = converted.AsString()
 		}
 	}
 	if osd.Device == "" && !diags.HasErrors() {
 		diags = append(diags, diag.Error("Missing device", "An OSD needs a device, named by its path in /dev/disk/by-id.", at)...)
+	}
+	if osd.Wipe != "" && !inventory.WipeWord(osd.Wipe) {
+		diags = append(diags, diag.Error("Invalid permission to wipe", fmt.Sprintf("wipe is for what lies on the disk now, not for whatever may lie there one day: leave it out, and the plan "+
+			"prints the word to write, such as wipe = \"ext4-3f9a1c2e\", not %q.", osd.Wipe), at)...)
 	}
 	for name, path := range map[string]string{"device": osd.Device, "db_device": osd.DBDevice, "wal_device": osd.WALDevice} {
 		switch {
@@ -221,7 +220,7 @@ var osdType = osdObject(inventory.OSD{}).Type()
 func osdObject(o inventory.OSD) cty.Value {
 	return cty.ObjectVal(map[string]cty.Value{
 		"device": cty.StringVal(o.Device), "db_device": textOrNull(o.DBDevice), "wal_device": textOrNull(o.WALDevice),
-		"class": textOrNull(o.Class), "wipe": cty.BoolVal(o.Wipe),
+		"class": textOrNull(o.Class), "wipe": textOrNull(o.Wipe),
 	})
 }
 

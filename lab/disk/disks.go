@@ -37,6 +37,7 @@ type block struct {
 	group   string // of a physical volume
 	kind    string // type of a partition, "" of anything else
 	partnum int
+	partID  string // of a partition: PARTUUID
 }
 
 // device is a disk.
@@ -44,8 +45,10 @@ type device struct {
 	block
 	spec  Spec
 	table string // "gpt", "dos" or ""
-	parts []*block
-	gone  bool // pulled out of its slot
+	// tableID is the PTUUID of the partition table.
+	tableID string
+	parts   []*block
+	gone    bool // pulled out of its slot
 }
 
 // group is a volume group of LVM.
@@ -120,7 +123,8 @@ func letters(i int) string {
 // addSystem puts the disk that the installer made.
 func (d *Disks) addSystem() {
 	spec := Spec{Device: "sda", Size: rootSize, Model: "LAB-SSD", Serial: "SYSTEM"}.withDefaults(0)
-	root := &device{block: block{name: "sda", size: rootSize}, spec: spec, table: "gpt"}
+	root := &device{block: block{name: "sda", size: rootSize}, spec: spec}
+	d.label(root)
 	d.disks = append(d.disks, root)
 	d.addPart(root, mib, "", "BIOS boot")
 	d.addPart(root, gib, "vfat", "EFI System").mount = "/boot/efi"
@@ -140,12 +144,12 @@ func (d *Disks) addSystem() {
 func (d *Disks) fill(one *device) {
 	switch one.spec.Content {
 	case "partitions":
-		one.table = "gpt"
+		d.label(one)
 		d.addPart(one, one.size-2*mib, "ext4", "Linux filesystem").label = "data"
 	case "lvm":
 		_ = d.createGroup(d.freeGroup("data"), &one.block) // the name is free, the disk empty
 	case "zfs":
-		one.table = "gpt"
+		d.label(one)
 		d.addPart(one, one.size-9*mib, "zfs_member", "Solaris /usr & Apple ZFS").label = "tank"
 		d.addPart(one, 8*mib, "", "Solaris reserved 1")
 	case "ext4", "xfs":
@@ -176,13 +180,16 @@ func (d *Disks) freeGroup(name string) string {
 	}
 }
 
+// label writes an empty GPT. The lock is held, or the machine is not yet shared.
+func (d *Disks) label(on *device) { on.table, on.tableID = "gpt", d.newUUID() }
+
 func (d *Disks) addPart(on *device, size int64, filesystem, kind string) *block {
 	number := len(on.parts) + 1
 	name := fmt.Sprintf("%s%d", on.name, number)
 	if strings.HasPrefix(on.name, "nvme") {
 		name = fmt.Sprintf("%sp%d", on.name, number)
 	}
-	p := &block{name: name, size: size, fs: filesystem, kind: kind, partnum: number}
+	p := &block{name: name, size: size, fs: filesystem, kind: kind, partnum: number, partID: d.newUUID()}
 	if filesystem != "" {
 		p.uuid = d.newUUID()
 	}
@@ -324,7 +331,7 @@ func (d *Disks) wipe(b *block) {
 	all := []*block{b}
 	if on != nil {
 		all = append(all, on.parts...)
-		on.parts, on.table = nil, ""
+		on.parts, on.table, on.tableID = nil, "", ""
 	}
 	for _, one := range all {
 		if one.group != "" {

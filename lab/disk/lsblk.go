@@ -165,6 +165,13 @@ func (r *row) column(name string) any {
 			return nil
 		}
 		return text(r.on.table)
+	case "PTUUID":
+		if r.on == nil {
+			return nil
+		}
+		return text(r.on.tableID)
+	case "PARTUUID":
+		return text(r.b.partID)
 	case "PARTTYPENAME", "PARTLABEL":
 		return text(r.b.kind)
 	case "PARTTYPE":
@@ -196,7 +203,7 @@ var partTypes = map[string]string{
 	"Solaris /usr & Apple ZFS": "6a898cc3-1dd2-11b2-99a6-080020736631", "Solaris reserved 1": "6a945a3b-1dd2-11b2-99a6-080020736631",
 }
 
-var knownColumns = strings.Fields("NAME KNAME PATH PKNAME TYPE SIZE FSTYPE UUID LABEL MOUNTPOINT MOUNTPOINTS SERIAL MODEL VENDOR TRAN WWN ID ID-LINK STATE PTTYPE PARTTYPENAME PARTLABEL PARTTYPE PARTN MAJ:MIN ROTA RM RO HOTPLUG LOG-SEC PHY-SEC PARTUUID FSVER FSSIZE FSAVAIL FSUSED FSUSE% OWNER GROUP MODE")
+var knownColumns = strings.Fields("NAME KNAME PATH PKNAME TYPE SIZE FSTYPE UUID LABEL MOUNTPOINT MOUNTPOINTS SERIAL MODEL VENDOR TRAN WWN ID ID-LINK STATE PTTYPE PTUUID PARTTYPENAME PARTLABEL PARTTYPE PARTN MAJ:MIN ROTA RM RO HOTPLUG LOG-SEC PHY-SEC PARTUUID FSVER FSSIZE FSAVAIL FSUSED FSUSE% OWNER GROUP MODE")
 
 func (d *Disks) lsblk(_ context.Context, p *machine.Proc) int {
 	o, rest, bad := options(p.Args(), "o:e:I:x:w:", "output", "exclude", "include", "sort")

@@ -52,7 +52,7 @@ func (d *Disks) Sgdisk(_ context.Context, p *machine.Proc) int {
 			d.wipe(&on.block)
 		}
 		if o.has("o", "clear") {
-			on.table = "gpt"
+			d.label(on)
 		}
 		d.mu.Unlock()
 		p.Println("GPT data structures destroyed! You may now partition the disk using fdisk or\nother utilities.")

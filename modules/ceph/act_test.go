@@ -212,7 +212,7 @@ func TestWhatIsWipedIsWhatThePlanShowed(t *testing.T) {
 	s := made(t)
 	s.nodes["pve1"].disks["sdc"] = "ext4"
 	tgt := s.target()
-	changes := testkit.Plan(t, cephOSD(), tgt, one(byIDOf("pve1", "sdc"), "wipe = true"))
+	changes := testkit.Plan(t, cephOSD(), tgt, permitted(t, s, one(byIDOf("pve1", "sdc"), word)))
 	s.nodes["pve1"].disks["sdc"] = "part"
 	require.Error(t, testkit.Apply(t.Context(), tgt, changes))
 	require.Empty(t, s.ran)

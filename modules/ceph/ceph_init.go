@@ -37,6 +37,7 @@ type initArgs struct {
 	Disks     []diskBlock           `hcl:"disk,block" doc:"A disk that shall be an OSD (default: those that the inventory names)."`
 	Pools     []poolBlock           `hcl:"pool,block" doc:"A pool."`
 	FS        []fsBlock             `hcl:"fs,block" doc:"A CephFS."`
+	Start     bool                  `hcl:"start_stopped,optional" doc:"Whether an OSD that somebody has stopped is started. Without it that is told, and the OSD is left alone."`
 	UpWait    time.Duration         `hcl:"up_timeout,optional" default:"5m" min:"30s" doc:"How long a new OSD may take until it is up."`
 }
 
@@ -95,7 +96,7 @@ func (w *world) whole(t module.Target, a initArgs) []module.Change {
 	}
 	changes = append(changes, w.managers(mgrs)...)
 	if disks := disksOf(t, a.Disks); len(disks) > 0 || w.Map == nil {
-		changes = append(changes, w.osds(disks, a.UpWait, &a.networks)...)
+		changes = append(changes, w.osds(disks, osdWishes{upWait: a.UpWait, startStopped: a.Start}, &a.networks)...)
 	}
 	for _, p := range a.Pools {
 		changes = append(changes, w.pool(p.Name, p.poolSettings)...)

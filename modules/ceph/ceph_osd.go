@@ -30,7 +30,7 @@ type diskBlock struct {
 	WALSize   float64        `hcl:"wal_size,optional" min:"0.5" doc:"Size of the log in GiB (default: a hundredth of the disk)."`
 	Class     string         `hcl:"class,optional" doc:"The device class for CRUSH, such as ssd, nvme or hdd (default: what Ceph takes the disk for)."`
 	Encrypted bool           `hcl:"encrypted,optional" doc:"Whether the OSD is encrypted with a key that the monitors keep."`
-	Wipe      bool           `hcl:"wipe,optional" doc:"Whether this very disk may be wiped when something lies on it. A disk with an OSD of this cluster is never wiped."`
+	Wipe      string         `hcl:"wipe,optional" doc:"The permission to wipe what lies on this disk: the word that the plan prints for it. When anything else lies there, it permits nothing." example:"\"ext4-3f9a1c2e\""`
 }
 
 type osdArgs struct {
@@ -38,6 +38,7 @@ type osdArgs struct {
 	Ensure  string        `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether OSDs shall be there, or those of ids taken away."`
 	IDs     []int         `hcl:"ids,optional" doc:"With ensure = \"absent\": the ids of the OSDs that shall go. Their data moves to the others first." example:"[3]"`
 	Cleanup bool          `hcl:"cleanup,optional" doc:"With ensure = \"absent\": whether the disk is wiped, so that it can be used again."`
+	Start   bool          `hcl:"start_stopped,optional" doc:"Whether an OSD that somebody has stopped is started. Without it that is told, and the OSD is left alone."`
 	UpWait  time.Duration `hcl:"up_timeout,optional" default:"5m" min:"30s" doc:"How long a new OSD may take until it is up."`
 	Drain   time.Duration `hcl:"drain_timeout,optional" default:"12h" min:"1m" doc:"With ensure = \"absent\": how long the data may take to move away from an OSD."`
 }
@@ -49,6 +50,8 @@ func (a *osdArgs) Validate() error {
 		return schema.At("ids", errors.New(`name the OSDs that shall go: ids = [3]`))
 	case a.Ensure == "absent" && len(a.Disks) > 0:
 		return schema.At("disk", errors.New("OSDs are taken away by their ids, not by their disks"))
+	case a.Ensure == "absent" && a.Start:
+		return schema.At("start_stopped", errors.New(`it is for OSDs that shall be there`))
 	case a.Ensure != "absent" && (len(a.IDs) > 0 || a.Cleanup):
 		return schema.At("ids", errors.New(`ids and cleanup are for ensure = "absent"`))
 	case slices.ContainsFunc(a.IDs, func(id int) bool { return id < 0 }):
@@ -71,6 +74,9 @@ func checkDisks(disks []diskBlock) error {
 				errs = append(errs, schema.At(at+"."+name, err))
 			}
 		}
+		if err := checkWipe(d.Wipe); err != nil {
+			errs = append(errs, schema.At(at+".wipe", err))
+		}
 		if seen[d.Node[0]+d.Device] {
 			errs = append(errs, schema.At(at+".device", fmt.Errorf("%s is named twice for %s", d.Device, d.Node[0])))
 		}
@@ -90,6 +96,14 @@ func checkByID(path string) error {
 	return nil
 }
 
+// checkWipe accepts words as plans print them. A yes would stand for whatever lies on the disk one day.
+func checkWipe(word string) error {
+	if word != "" && !inventory.WipeWord(word) {
+		return fmt.Errorf("%q is no permission to wipe: leave it out, and the plan prints the word for what lies on the disk, such as %q", word, "ext4-3f9a1c2e")
+	}
+	return nil
+}
+
 func cephOSD() module.Module {
 	return module.Define(module.Spec{
 		Name: "ceph_osd", Summary: "Make OSDs of disks, or take them away", Doc: osdDoc, Scope: module.PerCluster,
@@ -103,7 +117,7 @@ func cephOSD() module.Module {
 			if args.Ensure == "absent" {
 				return w.done(t, w.withoutOSDs(args))
 			}
-			return w.done(t, w.osds(disksOf(t, args.Disks), args.UpWait, nil))
+			return w.done(t, w.osds(disksOf(t, args.Disks), osdWishes{upWait: args.UpWait, startStopped: args.Start}, nil))
 		},
 		Read: func(ctx context.Context, t module.Target, _ osdArgs) (cephOut, error) { return outputs(ctx, t) },
 	})
@@ -142,8 +156,14 @@ func disksOf(t module.Target, blocks []diskBlock) []disk {
 	return out
 }
 
+// osdWishes are what the arguments say about all OSDs of a task.
+type osdWishes struct {
+	upWait       time.Duration
+	startStopped bool
+}
+
 // osds plans an OSD on each disk that is not one yet. Those of a node are made one after the other, nodes beside each other.
-func (w *world) osds(disks []disk, upWait time.Duration, n *networks) []module.Change {
+func (w *world) osds(disks []disk, wishes osdWishes, n *networks) []module.Change {
 	const gate = "make OSDs"
 	if len(disks) == 0 {
 		w.warn("", "no disks are named: neither in the inventory (osds = [...]) nor in the task")
@@ -175,9 +195,9 @@ func (w *world) osds(disks []disk, upWait time.Duration, n *networks) []module.C
 		}
 		switch {
 		case m.Found == ceph.HasOSD:
-			mends = append(mends, w.mend(d, m.OSD)...)
-		case m.Found == ceph.Free, m.Found == ceph.Carries && d.Wipe && len(m.Disk.Busy()) == 0, m.Found == ceph.Cut && d.Wipe && len(m.Disk.Busy()) == 0:
-			if c, ok := w.create(d, m, gate, upWait, n, data); ok {
+			mends = append(mends, w.mend(d, m.OSD, wishes.startStopped)...)
+		case m.Found == ceph.Free, mayWipe(m, d.Wipe):
+			if c, ok := w.create(d, m, gate, wishes.upWait, n, data); ok {
 				creates = append(creates, c)
 			}
 		default:
@@ -185,6 +205,21 @@ func (w *world) osds(disks []disk, upWait time.Duration, n *networks) []module.C
 		}
 	}
 	return append(w.plan(creates), mends...)
+}
+
+// mayWipe reports whether a permission is for what lies on the disk now. OSDs and databases of this cluster, and what cannot be
+// told, are not to be had by any.
+func mayWipe(m ceph.Match, word string) bool {
+	return (m.Found == ceph.Carries || m.Found == ceph.Cut) && word == m.Disk.Word() && len(m.Disk.Busy()) == 0
+}
+
+// permission is the word to write, after what the runbook has for another state of the disk.
+func permission(m ceph.Match, given string) string {
+	text := fmt.Sprintf("if nothing on it is needed: wipe = %q on this very disk", m.Disk.Word())
+	if given != "" {
+		text = fmt.Sprintf("wipe = %q was written for something else than what lies there now: find out what has happened to the disk; ", given) + text
+	}
+	return text
 }
 
 // dataDisks are the names under which disks are to be OSDs, by node and device. A disk can have several names.
@@ -228,7 +263,7 @@ func (w *world) refuseDisk(d disk, m ceph.Match, gate string) {
 		if busy := m.Disk.Busy(); len(busy) > 0 {
 			override = "take it out of use first: " + strings.Join(busy, "; ")
 		} else {
-			override = "if nothing on it is needed: wipe = true on this very disk"
+			override = permission(m, d.Wipe)
 		}
 	case ceph.Missing:
 		want = "the disk that the runbook names"
@@ -238,7 +273,9 @@ func (w *world) refuseDisk(d disk, m ceph.Match, gate string) {
 		override = "find out which disk this is; a disk that replaces another one needs a new OSD"
 	case ceph.Cut:
 		want = "an OSD that is whole, or a disk with nothing on it"
-		override = fmt.Sprintf("systemctl start ceph-osd@%d; if it does not come up: wipe = true on this disk, and ceph osd purge %d --yes-i-really-mean-it", m.OSD, m.OSD)
+		override = fmt.Sprintf("systemctl start ceph-osd@%d; if it does not come up: ceph osd purge %d --yes-i-really-mean-it, and %s", m.OSD, m.OSD, permission(m, d.Wipe))
+	case ceph.Serves:
+		want, override = "a disk that no OSD of this cluster needs", "take these OSDs away first (ceph_osd with ensure = \"absent\"), or name another disk"
 	case ceph.Unmatched, ceph.Free, ceph.HasOSD:
 	}
 	saw := m.Saw
@@ -257,66 +294,5 @@ func (w *world) strays() {
 		if o.Host == "" && !o.Up {
 			w.warn("", "osd.%d is allocated and belongs to no host: a creation was cut off (look: ceph osd tree; if it is not needed: ceph_osd with ensure = \"absent\" and ids = [%d])", o.ID, o.ID)
 		}
-	}
-}
-
-// mend plans what an OSD on its disk lacks: that it runs, and its device class.
-func (w *world) mend(d disk, id int) []module.Change {
-	var changes []module.Change
-	o, _ := w.Map.OSD(id)
-	daemon, here := w.local[d.host].Daemon("osd", fmt.Sprint(id))
-	switch {
-	case !o.Up && here && !daemon.Unit.Running():
-		changes = append(changes, w.startOSD(d.host, id))
-	case !o.Up:
-		w.warn(d.host, "osd.%d is down (look: systemctl status ceph-osd@%d; journalctl -u ceph-osd@%d -n 50)", id, id, id)
-	case !o.In:
-		w.warn(d.host, "osd.%d is out: it gets no data. It is left so; ceph osd in %d takes it back", id, id)
-	}
-	if d.Class != "" && o.Class != d.Class {
-		changes = append(changes, w.classChange(d.host, o, d.Class))
-	}
-	return changes
-}
-
-func (w *world) startOSD(host string, id int) module.Change {
-	c := w.startChange(host, "osd", fmt.Sprint(id))
-	start := c.Apply
-	c.Apply = func(ctx context.Context, t module.Target) error {
-		if err := start(ctx, t); err != nil {
-			return err
-		}
-		return await(ctx, t, fmt.Sprintf("osd.%d is up", id), host, daemonTimeout, func(c *ceph.Cluster) string {
-			if o, _ := c.Map.OSD(id); !o.Up {
-				return fmt.Sprintf("osd.%d is down (look: journalctl -u ceph-osd@%d -n 50)", id, id)
-			}
-			return ""
-		})
-	}
-	return c
-}
-
-// classChange moves an OSD to another device class. Data moves where rules ask for classes.
-func (w *world) classChange(host string, o ceph.OSD, class string) module.Change {
-	actor, id := w.actor(), fmt.Sprintf("osd.%d", o.ID)
-	return module.Change{
-		ID: fmt.Sprintf("%s/ceph-class/%d", host, o.ID), Host: host, Action: module.Update, Risk: module.RiskDisruptive,
-		Summary: fmt.Sprintf("give %s the device class %s", id, class), Before: map[string]any{"class": o.Class}, After: map[string]any{"class": class},
-		Apply: func(ctx context.Context, t module.Target) error {
-			if o.Class != "" {
-				if err := tell(ctx, t, actor, "osd", "crush", "rm-device-class", id); err != nil {
-					return err
-				}
-			}
-			if err := tell(ctx, t, actor, "osd", "crush", "set-device-class", class, id); err != nil {
-				return err
-			}
-			return await(ctx, t, id+" has its class", actor, quickTimeout, func(c *ceph.Cluster) string {
-				if now, _ := c.Map.OSD(o.ID); now.Class != class {
-					return "its class is " + now.Class
-				}
-				return ""
-			})
-		},
 	}
 }

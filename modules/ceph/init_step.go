@@ -47,6 +47,9 @@ func (w *world) initialise(n networks, mons []string) []module.Change {
 		}
 		return nil
 	}
+	if !w.noRemains(gate) {
+		return nil
+	}
 	host := mons[0]
 	if !w.need(host, gate) || !w.installed(host, gate) || !w.linked(host, gate) || !w.writable(host, gate) {
 		return nil
@@ -70,6 +73,65 @@ func (w *world) initialise(n networks, mons []string) []module.Change {
 		ID: host + "/" + kindInit, Host: host, Action: module.Create, Summary: fmt.Sprintf("make the Ceph cluster on network %s", n.Network.Masked()), After: after,
 		Apply: func(ctx context.Context, t module.Target) error { return makeCluster(ctx, t, host, argv) },
 	}})
+}
+
+// noRemains refuses while there are signs of a cluster that was made before: its ceph.conf was lost, and a new one would get
+// another fsid, so that none of its monitors and OSDs would ever find together again. A node that cannot be read may have some.
+func (w *world) noRemains(gate string) bool {
+	var saw []string
+	where := ""
+	for _, host := range w.nodes {
+		n := w.local[host]
+		why := ""
+		if n.Err != nil {
+			why = n.Err.Error()
+		} else if text, bad := n.Unread["daemons"]; bad {
+			why = text
+		}
+		if why != "" {
+			w.refuse(host, gate, "there is no Ceph cluster in /etc/pve/ceph.conf, and whether the node has remains of one could not be read: "+why,
+				"every node read, and none with monitors or OSDs", "ls -d /var/lib/ceph/mon/* /var/lib/ceph/osd/*", "bring the node back, or take it out of the inventory")
+			return false
+		}
+		for _, name := range slices.Sorted(keys(n.Daemons)) {
+			if d := n.Daemons[name]; d.Kind == "mon" || d.Kind == "osd" {
+				saw = append(saw, fmt.Sprintf("/var/lib/ceph/%s/ceph-%s on %s", d.Kind, d.ID, host))
+				if where == "" || d.Kind == "mon" && !strings.HasPrefix(where, "mon") {
+					where = d.Kind + " " + d.ID + " " + host
+				}
+			}
+		}
+	}
+	if w.Keyring {
+		saw = append(saw, "/etc/pve/priv/ceph.client.admin.keyring")
+	}
+	if len(saw) == 0 {
+		return true
+	}
+	const most = 6
+	if more := len(saw) - most; more > 0 {
+		saw = append(saw[:most:most], fmt.Sprintf("%d more", more))
+	}
+	look, restore := remainsHelp(where)
+	w.refuse("", gate, "/etc/pve/ceph.conf names no cluster, and there are remains of one: "+strings.Join(saw, ", "), "/etc/pve/ceph.conf of that cluster, or no remains", look,
+		restore+"; only if all that the old cluster held is given up: move these folders and the key away on every node, then apply again")
+	return false
+}
+
+// remainsHelp says how to look at what is left of a cluster, and how its ceph.conf is written again from it: a monitor's map
+// has the cluster's id and the monitors' addresses, an OSD at least the id.
+func remainsHelp(where string) (look, restore string) {
+	const conf = "write /etc/pve/ceph.conf again ([global] with fsid, mon_host, public_network and the auth_… lines, a section for each monitor)"
+	kind, rest, _ := strings.Cut(where, " ")
+	id, host, _ := strings.Cut(rest, " ")
+	switch kind {
+	case "mon":
+		return fmt.Sprintf("ls /var/lib/ceph/mon /var/lib/ceph/osd; on %s, while its monitor is stopped: ceph-mon -i %s --extract-monmap /tmp/monmap && monmaptool --print /tmp/monmap", host, id),
+			conf + " from what monmaptool prints, or take it from a backup of /etc/pve"
+	case "osd":
+		return fmt.Sprintf("ls /var/lib/ceph/mon /var/lib/ceph/osd; on %s: cat /var/lib/ceph/osd/ceph-%s/ceph_fsid", host, id), conf + " with the id of the cluster from there, or take it from a backup of /etc/pve"
+	}
+	return "ls -l /etc/pve/priv/ceph.client.admin.keyring; ls /var/lib/ceph/mon /var/lib/ceph/osd", conf + " from a backup of /etc/pve"
 }
 
 // makeCluster runs pveceph init unless somebody else was faster.

@@ -2,6 +2,7 @@ package ceph
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/pxrun/pxrun/internal/testkit"
@@ -126,6 +127,7 @@ func TestLabKeepsACluster(t *testing.T) {
 	tgt := labSmall(t, nil)
 	t.Run("drift", func(t *testing.T) { driftIsMended(t, tgt) })
 	t.Run("flags", func(t *testing.T) { flagsAreSet(t, tgt) })
+	t.Run("lost", func(t *testing.T) { confIsLost(t, tgt) })
 	t.Run("hang", func(t *testing.T) { aCephThatHangs(t, tgt) })
 }
 
@@ -134,21 +136,45 @@ func driftIsMended(t *testing.T, tgt *labkit.Target) {
 	for name, one := range map[string]struct{ drift, want string }{
 		"mon":     {"systemctl stop ceph-mon@pve2", "start ceph-mon@pve2 on pve2"},
 		"mgr":     {"systemctl stop ceph-mgr@pve2", "start ceph-mgr@pve2 on pve2"},
-		"osd":     {"systemctl stop ceph-osd@$(ls /var/lib/ceph/osd | sed s/ceph-//)", ""},
 		"size":    {"pveceph pool set vm --size 2", "change pool vm"},
 		"storage": {"pvesm remove vm", "register storage vm"},
 	} {
 		tgt.Must("pve2", one.drift)
 		tgt.Eventually("pve2", "sleep 2")
-		got := tgt.Converge(cephInit(), labBase)
-		require.Len(t, got, 1, name)
-		if one.want != "" {
-			require.Equal(t, one.want, got[0], name)
-		}
+		require.Equal(t, []string{one.want}, tgt.Converge(cephInit(), labBase), name)
 	}
+	// What a person has stopped stays so until the runbook says otherwise.
+	tgt.Must("pve2", "systemctl stop ceph-osd@$(ls /var/lib/ceph/osd | sed s/ceph-//)")
+	tgt.Eventually("pve2", "sleep 2")
+	require.Empty(t, tgt.Converge(cephInit(), labBase))
+	warnings := tgt.Warnings()
+	require.Contains(t, strings.Join(warnings, "\n"), "is down and left so: ceph-osd@1 was stopped, it did not fail")
+	require.Equal(t, []string{"start ceph-osd@1 on pve2"}, tgt.Converge(cephInit(), labBase+"start_stopped = true\n"))
 	tgt.Must("pve3", "pveceph mgr destroy pve3")
 	require.Equal(t, []string{"make a manager on pve3"}, tgt.Converge(cephInit(), labBase))
 	require.Equal(t, []string{"give osd.0 the device class nvme"}, tgt.Converge(cephOSD(), on("pve1", "A", `class = "nvme"`)))
+}
+
+// permit gives the arguments of a node's second disk with the permission that the plan prints.
+func permit(t *testing.T, tgt *labkit.Target, node string) string {
+	t.Helper()
+	_, err := tgt.Plan(cephOSD(), on(node, "B"))
+	if err == nil {
+		return on(node, "B")
+	}
+	m := printed.FindStringSubmatch(err.Error())
+	require.NotNil(t, m, err.Error())
+	return on(node, "B", fmt.Sprintf("wipe = %q", m[1]))
+}
+
+// A cluster whose ceph.conf is lost is not made anew over its monitors and OSDs.
+func confIsLost(t *testing.T, tgt *labkit.Target) {
+	t.Helper()
+	tgt.Must("pve1", "mv /etc/pve/ceph.conf /root/ceph.conf")
+	_, err := tgt.Plan(cephInit(), labBase)
+	require.ErrorContains(t, err, "there are remains of one: /var/lib/ceph/mon/ceph-pve1 on pve1")
+	tgt.Must("pve1", "cp /root/ceph.conf /etc/pve/ceph.conf")
+	require.Empty(t, tgt.Converge(cephInit(), labBase))
 }
 
 func TestLabDisksThatAreNotWhatTheyShouldBe(t *testing.T) {
@@ -163,21 +189,35 @@ func TestLabDisksThatAreNotWhatTheyShouldBe(t *testing.T) {
 	used("ata-ACME_pve1-B=xfs")
 	refuse(on("pve1", "B"), "xfs on ")
 	used("nvme-ACME_pve1-N=mounted")
-	refuse(on("pve1", "B", "wipe = true", `db_device = "/dev/disk/by-id/nvme-ACME_pve1-N"`), "for the OSD's database")
-	require.Equal(t, []string{"WIPE ata-ACME_pve1-B on pve1 and make an OSD of it"}, tgt.Converge(cephOSD(), on("pve1", "B", "wipe = true")))
-	require.Empty(t, tgt.Converge(cephOSD(), on("pve1", "B", "wipe = true")), "an OSD of the cluster is not wiped")
+	wipe := permit(t, tgt, "pve1")
+	refuse(strings.Replace(wipe, "wipe =", "db_device = \"/dev/disk/by-id/nvme-ACME_pve1-N\"\n  wipe =", 1), "for the OSD's database")
+	require.Equal(t, []string{"WIPE ata-ACME_pve1-B on pve1 and make an OSD of it"}, tgt.Converge(cephOSD(), wipe))
+	require.Empty(t, tgt.Converge(cephOSD(), wipe), "an OSD of the cluster is not wiped")
 
+	before := ""
 	for _, content := range []string{"partitions", "lvm", "osd"} {
 		heal(t, tgt)
 		tgt.Fault(lab.Fault{Kind: "disk-used", Target: "pve2", Value: "ata-ACME_pve2-B=" + content})
-		_, err := tgt.Plan(cephOSD(), on("pve2", "B"))
-		require.Error(t, err, content)
+		now := permit(t, tgt, "pve2")
+		require.NotEqual(t, before, now, "a permission is for what lay there")
+		if before != "" {
+			refuse(before, "was written for something else than what lies there now")
+		}
+		before = now
 	}
-	tgt.Converge(cephOSD(), on("pve2", "B", "wipe = true"))
+	refuse(on("pve2", "B"), "osd.0 of another Ceph cluster")
+	// Between plan and act something else comes to lie there.
+	changes, err := tgt.Plan(cephOSD(), before)
+	require.NoError(t, err)
+	heal(t, tgt)
+	tgt.Fault(lab.Fault{Kind: "disk-used", Target: "pve2", Value: "ata-ACME_pve2-B=ext4"})
+	require.ErrorContains(t, tgt.Apply(changes), "the disk as it was planned")
+	require.Contains(t, tgt.Must("pve2", "lsblk -no FSTYPE /dev/disk/by-id/ata-ACME_pve2-B"), "ext4", "it was left alone")
+	tgt.Converge(cephOSD(), permit(t, tgt, "pve2"))
 	for _, content := range []string{"zfs", "raid", "mounted"} {
 		heal(t, tgt)
 		tgt.Fault(lab.Fault{Kind: "disk-used", Target: "pve3", Value: "ata-ACME_pve3-B=" + content})
-		_, err := tgt.Plan(cephOSD(), on("pve3", "B", "wipe = true"))
+		_, err := tgt.Plan(cephOSD(), on("pve3", "B", `wipe = "zfs-00000000"`))
 		require.ErrorContains(t, err, "take it out of use first", content)
 	}
 
@@ -210,7 +250,7 @@ func TestLabCreationsThatFail(t *testing.T) {
 		err = tgt.Apply(changes)
 		require.Error(t, err, phase)
 		require.Contains(t, err.Error(), "pveceph osd create", phase)
-		again, err := tgt.Plan(cephOSD(), on(node, "B", "wipe = true"))
+		again, err := tgt.Plan(cephOSD(), permit(t, tgt, node))
 		require.NoError(t, err, phase)
 		require.Len(t, again, 1, phase)
 		require.NoError(t, tgt.Apply(again), phase)

@@ -58,7 +58,7 @@ func (w *world) create(d disk, m ceph.Match, gate string, upWait time.Duration, 
 		c.Risk = module.RiskDestructive
 		c.Before = map[string]any{"destroyed": strings.Join(contents(m), "; ")}
 	}
-	planned := making{disk: d, serial: m.Disk.Serial, size: m.Disk.Size, wipe: wipe, contents: contents(m), wait: upWait}
+	planned := making{disk: d, serial: m.Disk.Serial, size: m.Disk.Size, wipe: wipe, wait: upWait}
 	c.Apply = func(ctx context.Context, t module.Target) error { return planned.make(ctx, t) }
 	return c, true
 }
@@ -94,11 +94,10 @@ func (w *world) part(d disk, word, device, gate string) (*ceph.Disk, bool) {
 // making is an OSD that was planned, with what was seen of its disk.
 type making struct {
 	disk
-	serial   string
-	size     int64
-	wipe     bool
-	contents []string
-	wait     time.Duration
+	serial string
+	size   int64
+	wipe   bool
+	wait   time.Duration
 }
 
 // createScript makes an OSD of the disk that was planned and of no other: between plan and act a disk can have been pulled,
@@ -152,7 +151,7 @@ func (m making) make(ctx context.Context, t module.Target) error {
 	case found.Found == ceph.HasOSD:
 		return m.await(ctx, t) // somebody else has made it, or an earlier run of this program
 	case found.Found == ceph.Free:
-	case !m.wipe || found.Disk == nil || strings.Join(contents(found), "; ") != strings.Join(m.contents, "; ") || len(found.Disk.Busy()) > 0:
+	case !m.wipe || !mayWipe(found, m.Wipe):
 		return &module.Refusal{Host: m.host, Gate: gate, Saw: found.Saw, Want: "the disk as it was planned", Look: found.Look, Override: "plan again"}
 	}
 	wipe := "no"

@@ -61,7 +61,7 @@ func TestAWholeClusterThatIsThereNeedsNothing(t *testing.T) {
 	s := made(t)
 	tgt := s.target()
 	for _, name := range s.order {
-		osdsOf(tgt, name, inventory.OSD{Device: byIDOf(name, "sdb"), Wipe: true})
+		osdsOf(tgt, name, inventory.OSD{Device: byIDOf(name, "sdb"), Wipe: "xfs-00000000"})
 	}
 	s.storages = "rbd: vm\n\tpool vm\n"
 	require.Empty(t, testkit.Plan(t, cephInit(), tgt, strings.Replace(whole, `fs "cephfs" {}`, "", 1)))
@@ -85,7 +85,7 @@ func TestDriftIsMended(t *testing.T) {
 		}, []string{"start ceph-mon@pve2 on pve2"}},
 		{"a manager that does not run", func(s *site) { s.nodes["pve3"].daemons["mgr.pve3"] = "failed" }, []string{"start ceph-mgr@pve3 on pve3"}},
 		{"a manager that is gone", func(s *site) { delete(s.nodes["pve3"].daemons, "mgr.pve3") }, []string{"make a manager on pve3"}},
-		{"an OSD that does not run", func(s *site) { s.nodes["pve1"].daemons["osd.0"], s.osds[0].up = "inactive", false }, []string{"start ceph-osd@0 on pve1"}},
+		{"an OSD that failed", func(s *site) { s.nodes["pve1"].daemons["osd.0"], s.osds[0].up = "failed", false }, []string{"start ceph-osd@0 on pve1"}},
 		{"a class", func(s *site) { s.osds[1].class = "hdd" }, []string{"give osd.1 the device class ssd"}},
 		{"a pool's copies", func(s *site) { s.pools[1]["size"] = 2 }, []string{"change pool vm"}},
 		{"a pool's application", func(s *site) { s.pools[1]["application_metadata"] = map[string]any{} }, []string{"change pool vm"}},
@@ -121,6 +121,22 @@ func TestRefusals(t *testing.T) {
 		{"another public network", cephInit(), `network = "10.9.0.0/24"`, nil, []string{"its public network is 10.0.3.0/24, and the runbook says 10.9.0.0/24", "never changed"}},
 		{"another cluster network", cephInit(), "network = \"10.0.3.0/24\"\ncluster_network = \"10.9.0.0/24\"", nil, []string{"its cluster network is 10.0.3.0/24"}},
 		{"a node without an address", cephInit(), `network = "10.7.0.0/24"`, free, []string{"pve1: refused", "pve2: refused", "no interface has an address in Ceph's public network 10.7.0.0/24"}},
+		{"ceph.conf lost", cephInit(), whole, func(s *site) { s.inited = false }, []string{
+			"names no cluster, and there are remains of one: /var/lib/ceph/mon/ceph-pve1 on pve1, /var/lib/ceph/osd/ceph-0 on pve1", "1 more",
+			"on pve1, while its monitor is stopped: ceph-mon -i pve1 --extract-monmap", "write /etc/pve/ceph.conf again", "move these folders and the key away on every node",
+		}},
+		{"OSDs of a cluster that is lost", cephInit(), whole, func(s *site) {
+			free(s)
+			s.nodes["pve3"].daemons["osd.4"] = "inactive"
+		}, []string{"/var/lib/ceph/osd/ceph-4 on pve3", "on pve3: cat /var/lib/ceph/osd/ceph-4/ceph_fsid"}},
+		{"the key of a cluster that is lost", cephInit(), whole, func(s *site) { free(s); s.keyring = true }, []string{"remains of one: /etc/pve/priv/ceph.client.admin.keyring", "from a backup of /etc/pve"}},
+		{"a node that may have remains", cephInit(), `network = "10.0.3.0/24"` + "\nmons = [\"pve1\"]", func(s *site) {
+			free(s)
+			for _, name := range s.order {
+				s.nodes[name].ceph = "19.2.3-pve2"
+			}
+			s.nodes["pve3"].down = errors.New("no route to host")
+		}, []string{"no route to host"}},
 		{"key without init", cephInit(), whole, func(s *site) { s.keyring = false }, []string{"ceph.client.admin.keyring is missing, and there are monitors"}},
 		{"a silent cluster", cephInit(), whole, func(s *site) { s.silent = true; s.nodes["pve1"].daemons["mon.pve1"] = "failed" }, []string{"the monitors did not answer", "ceph-mon@pve1 on pve1 is not running", "look: timeout 15 ceph"}},
 		{"a silent cluster and a pool", cephPool(), "", func(s *site) { s.silent = true }, []string{"a quorum of monitors that answers within 10 s"}},

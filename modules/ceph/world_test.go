@@ -64,7 +64,7 @@ type fake struct {
 	sub       bool
 	repo      string
 	link      string
-	daemons   map[string]string // "mon.pve1" → active
+	daemons   map[string]string // "mon.pve1" → "active", "inactive disabled"
 	disks     map[string]string // kernel name → content: "", "ext4", "osd:0", "db:0", "mounted", "part"
 	serials   map[string]string
 	addresses []string
@@ -79,6 +79,7 @@ type fakeOSD struct {
 	up, in       bool
 	host, class  string
 	node, device string
+	state        []string // further words of its state
 }
 
 // newSite makes fresh nodes of a formed cluster: Ceph's packages are not there. Each has the disks sdb and sdc, "ata-<node>-b"
@@ -287,7 +288,8 @@ func (n *fake) local() string {
 	for _, d := range slices.Sorted(mapKeys(n.daemons)) {
 		kind, id, _ := strings.Cut(d, ".")
 		list = append(list, kind+" "+id)
-		units = append(units, fmt.Sprintf("Id=ceph-%s@%s.service\nLoadState=loaded\nActiveState=%s\n", kind, id, n.daemons[d]))
+		active, enabled, _ := strings.Cut(n.daemons[d], " ")
+		units = append(units, fmt.Sprintf("Id=ceph-%s@%s.service\nLoadState=loaded\nActiveState=%s\nUnitFileState=%s\n", kind, id, active, enabled))
 	}
 	for _, dev := range slices.Sorted(mapKeys(n.disks)) {
 		text, more := n.disk(dev, n.disks[dev])
@@ -387,7 +389,7 @@ func (s *site) conversation() string {
 	nodes, hosts := []any{}, map[string][]int{}
 	flag := map[bool]int{true: 1}
 	for _, o := range s.osds {
-		state := []string{"exists"}
+		state := append([]string{"exists"}, o.state...)
 		if !o.up && !o.in && o.host == "" {
 			state = append(state, "new")
 		}

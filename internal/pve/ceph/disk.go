@@ -1,6 +1,7 @@
 package ceph
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -20,7 +21,9 @@ type Disk struct {
 	Serial string
 	Model  string
 	Spins  bool
-	Below  []Disk
+	// UUID is that of the signature, TableUUID that of the partition table, PartUUID that of the partition.
+	UUID, TableUUID, PartUUID string
+	Below                     []Disk
 }
 
 type rawDisk struct {
@@ -36,6 +39,9 @@ type rawDisk struct {
 	Mount  *string   `json:"mountpoint"` // before util-linux 2.37
 	Serial string    `json:"serial"`
 	Model  string    `json:"model"`
+	UUID   string    `json:"uuid"`
+	PTUUID string    `json:"ptuuid"`
+	PartID string    `json:"partuuid"`
 	Below  []rawDisk `json:"children"`
 }
 
@@ -78,6 +84,7 @@ func disksOf(raw []rawDisk) []Disk {
 		d := Disk{
 			Name: r.Name, Kernel: r.Kernel, Path: r.Path, Type: r.Type, Size: int64(r.Size), FS: r.FS, Table: r.Table,
 			Serial: strings.TrimSpace(r.Serial), Model: strings.TrimSpace(r.Model), Spins: bool(r.Spins), Below: disksOf(r.Below),
+			UUID: r.UUID, TableUUID: r.PTUUID, PartUUID: r.PartID,
 		}
 		for _, m := range append(r.Mounts, r.Mount) {
 			if m != nil && *m != "" && !slices.Contains(d.Mounts, *m) {
@@ -131,7 +138,7 @@ func (d *Disk) Carries() []string {
 		case b.Type == "lvm":
 			out = append(out, "logical volume "+unmapped(b.Name))
 		case b.FS != "":
-			out = append(out, fmt.Sprintf("%s on %s", b.FS, b.Name))
+			out = append(out, fmt.Sprintf("%s on %s", b.FS, b.Name)+inBrackets("UUID ", b.UUID))
 		case b != d && b.Type != "part":
 			out = append(out, b.Type+" "+b.Name)
 		}
@@ -140,6 +147,50 @@ func (d *Disk) Carries() []string {
 		}
 	}
 	return out
+}
+
+func inBrackets(word, text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + word + text + ")"
+}
+
+// Word names the disk together with everything that lies on it: "xfs-3f9a1c2e". It is what a permission to wipe is written
+// with, so that the permission ends when anything else lies there, or when another disk is in its place. The kernel's names are
+// no part of it: they change from one start to the next.
+func (d *Disk) Word() string {
+	kind := "part"
+	h := sha256.New()
+	for _, b := range d.all() {
+		name := ""
+		if b.Type == "lvm" || b.Type == "crypt" {
+			name = b.Name
+		}
+		fmt.Fprintf(h, "%q %d %q %q %q %q %q %q %d\n", b.Type, b.Size, b.FS, b.Table, b.UUID, b.TableUUID, b.PartUUID, name, len(b.Below))
+		if kind == "part" && b.FS != "" {
+			kind = shortKind(b.FS)
+		}
+	}
+	if d.hasOSDVolume() {
+		kind = "osd"
+	}
+	fmt.Fprintf(h, "%q %q %d\n", d.Serial, d.Model, d.Size)
+	return fmt.Sprintf("%s-%x", kind, h.Sum(nil)[:4])
+}
+
+// shortKind is a signature in letters and digits: "lvm" of LVM2_member.
+func shortKind(signature string) string {
+	short := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return -1
+	}, strings.TrimSuffix(strings.ToLower(signature), "2_member"))
+	if short == "" {
+		return "data"
+	}
+	return short
 }
 
 // Busy lists what uses the disk at this moment, so that it cannot be wiped even when that is wanted: mounts, swap, RAID,

@@ -15,6 +15,7 @@ const (
 	Free      Found = "free"      // nothing lies on it
 	HasOSD    Found = "osd"       // an OSD of this cluster lies on it: as wanted
 	Carries   Found = "carries"   // something else does
+	Serves    Found = "serves"    // databases or logs of OSDs of this cluster do
 	Missing   Found = "missing"   // the node has no such disk
 	Swapped   Found = "swapped"   // it is not the disk that the cluster knows
 	Cut       Found = "cut"       // an OSD whose creation was cut off
@@ -47,12 +48,18 @@ func MatchDisk(n *Node, m *OSDMap, fsid, byID string) Match {
 		}
 	}
 	if len(on) > 0 {
+		// Those of OSDs that the cluster knows are its data as much as the OSDs are; unasked, it may know any.
+		found := Match{Found: Carries, Disk: d, Look: "ceph-volume lvm list"}
 		var users []string
 		for id, parts := range on {
 			users = append(users, fmt.Sprintf("the %s of osd.%d", strings.Join(parts, " and "), id))
+			if _, known := m.OSD(id); known || m == nil && fsid != "" {
+				found.Found = Serves
+			}
 		}
 		slices.Sort(users)
-		return Match{Found: Carries, Disk: d, Saw: "it holds " + strings.Join(users, ", "), Look: "ceph-volume lvm list"}
+		found.Saw = "it holds " + strings.Join(users, ", ")
+		return found
 	}
 	if what := d.Carries(); len(what) > 0 {
 		return Match{Found: Carries, Disk: d, Saw: strings.Join(what, "; "), Look: look}
