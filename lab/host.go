@@ -163,7 +163,7 @@ func (h *host) authorize(home string, uid, gid int) error {
 // software puts Proxmox on the machine where the spec says so, and the packages of QDevices.
 func (h *host) software(release cluster.Release) error {
 	l := h.lab
-	packages := []machine.Package{l.world.ArbiterPackage(h.machine), l.bmcs.Package()}
+	packages := []machine.Package{l.world.ArbiterPackage(h.machine), l.bmcs.Package(h.machine)}
 	if h.spec.BMC != nil {
 		h.bmc = l.bmcs.Add(h.machine, *h.spec.BMC)
 	}

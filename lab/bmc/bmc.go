@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pxrun/pxrun/lab/clock"
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/vfs"
 )
 
 // Spec describes the management controller of a host.
@@ -38,19 +40,23 @@ func NewNetwork(c clock.Clock) *Network {
 
 // Controller is one management controller.
 type Controller struct {
-	spec    Spec
 	machine *machine.Machine
 
 	mu   sync.Mutex
+	spec Spec
 	dead bool
+	deaf bool
 }
 
-// Add gives a machine a controller.
+// Add gives a machine a controller, and the device by which it talks to it.
 func (n *Network) Add(m *machine.Machine, s Spec) *Controller {
 	c := &Controller{spec: s, machine: m}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.controllers[s.Address] = c
+	if dev, ok := m.FS.Mounted("/dev").(*vfs.Mem); ok {
+		_ = dev.Device("/ipmi0", 0o600, func(int) (vfs.File, error) { return nil, syscall.EBUSY }) // ipmitool alone speaks its language
+	}
 	return c
 }
 
@@ -61,10 +67,60 @@ func (c *Controller) SetDead(dead bool) {
 	c.dead = dead
 }
 
+// SetDeaf makes a controller say that it does what it is asked, and do nothing.
+func (c *Controller) SetDeaf(deaf bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deaf = deaf
+}
+
+// SetLogin changes who may log in, and gives back who might before.
+func (c *Controller) SetLogin(user, password string) (oldUser, oldPassword string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	oldUser, oldPassword = c.spec.User, c.spec.Password
+	c.spec.User, c.spec.Password = user, password
+	return oldUser, oldPassword
+}
+
+// Swap exchanges the addresses of two controllers, as when cables or notes were mixed up.
+func (n *Network) Swap(a, b *Controller) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	one, two := a.view(), b.view()
+	a.setAddress(two.Address)
+	b.setAddress(one.Address)
+	n.controllers[two.Address], n.controllers[one.Address] = a, b
+}
+
+func (c *Controller) setAddress(address string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spec.Address = address
+}
+
+func (c *Controller) view() Spec {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.spec
+}
+
 func (n *Network) find(address string) *Controller {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.controllers[address]
+}
+
+// of is the controller of a machine; nil without one.
+func (n *Network) of(m *machine.Machine) *Controller {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.controllers {
+		if c.machine == m {
+			return c
+		}
+	}
+	return nil
 }
 
 // The controller's times: a command that is not answered is repeated for a while, and a power cycle is off for some seconds.
@@ -74,17 +130,18 @@ const (
 	cycleOff = 5 * time.Second
 )
 
-// Package is the Debian package with ipmitool.
-func (n *Network) Package() machine.Package {
+// Package is the Debian package with ipmitool, for a machine.
+func (n *Network) Package(m *machine.Machine) machine.Package {
 	return machine.Package{
 		Name: "ipmitool", Version: "1.8.19-7", Description: "utility for IPMI control with kernel driver or LAN interface",
-		Programs: map[string]machine.Program{"/usr/bin/ipmitool": n.ipmitool},
+		Programs: map[string]machine.Program{"/usr/bin/ipmitool": func(ctx context.Context, p *machine.Proc) int { return n.ipmitool(ctx, m, p) }},
 	}
 }
 
 // request is what the command line asks for.
 type request struct {
 	iface, host, user, password string
+	verbose                     bool
 	command                     []string
 }
 
@@ -118,6 +175,8 @@ func parse(p *machine.Proc) (request, error) {
 			r.password, _, _ = strings.Cut(string(text), "\n")
 		case "-N", "-R", "-L", "-C", "-p":
 			value()
+		case "-v":
+			r.verbose = true
 		default:
 			r.command = append(r.command, args[i])
 		}
@@ -125,35 +184,62 @@ func parse(p *machine.Proc) (request, error) {
 	return r, nil
 }
 
-// ipmitool is the program of that name, as far as power goes.
-func (n *Network) ipmitool(ctx context.Context, p *machine.Proc) int {
+// ipmitool is the program of that name, as far as power and the network of controllers go.
+func (n *Network) ipmitool(ctx context.Context, m *machine.Machine, p *machine.Proc) int {
 	r, err := parse(p)
 	if err != nil {
 		return fail(p.Stderr, err.Error())
 	}
-	if len(r.command) > 0 && r.command[0] == "chassis" {
-		r.command = r.command[1:]
-	}
-	if len(r.command) != 2 || r.command[0] != "power" || !slices.Contains([]string{"status", "on", "off", "cycle", "reset", "soft"}, r.command[1]) {
+	act, ok := r.act()
+	if !ok {
 		return fail(p.Stderr, "Invalid command: "+strings.Join(r.command, " "))
 	}
+	if r.iface == "open" {
+		c := n.of(m)
+		if _, err := p.View().Stat("/dev/ipmi0"); err != nil || c == nil {
+			return fail(p.Stderr, "Could not open device at /dev/ipmi0 or /dev/ipmi/0 or /dev/ipmidev/0: No such file or directory")
+		}
+		return act(n, p, c)
+	}
 	if r.iface != "lanplus" && r.iface != "lan" {
-		return fail(p.Stderr, "Could not open device at /dev/ipmi0 or /dev/ipmi/0 or /dev/ipmidev/0: No such file or directory")
+		return fail(p.Stderr, "Error loading interface "+r.iface)
 	}
 	c := n.find(r.host)
 	if c == nil || c.silent() {
 		if n.clock.Sleep(ctx, patience) != nil {
 			return 1
 		}
-		return fail(p.Stderr, "Error: Unable to establish IPMI v2 / RMCP+ session")
+		return fail(p.Stderr, noSession)
 	}
 	if n.clock.Sleep(ctx, answer) != nil {
 		return 1
 	}
-	if c.spec.User != "" && (c.spec.User != r.user || c.spec.Password != r.password) {
-		return fail(p.Stderr, "Error: Unable to establish IPMI v2 / RMCP+ session")
+	if s := c.view(); s.User != "" && (s.User != r.user || s.Password != r.password) {
+		if r.verbose {
+			fmt.Fprintln(p.Stderr, map[bool]string{true: "> RAKP 2 HMAC is invalid", false: "RAKP 2 message indicates an error : unauthorized name"}[s.User == r.user])
+		}
+		return fail(p.Stderr, noSession)
 	}
-	return n.act(p, c.machine, r.command[1])
+	return act(n, p, c)
+}
+
+// noSession is all that the program says about a controller that is silent, and about one that does not know the user or the
+// password, unless it is asked to say more.
+const noSession = "Error: Unable to establish IPMI v2 / RMCP+ session"
+
+// act is what the command line asks for.
+func (r request) act() (func(*Network, *machine.Proc, *Controller) int, bool) {
+	command := r.command
+	if len(command) >= 2 && command[0] == "lan" && command[1] == "print" {
+		return func(_ *Network, p *machine.Proc, c *Controller) int { return c.lan(p, command[2:]) }, true
+	}
+	if len(command) > 0 && command[0] == "chassis" {
+		command = command[1:]
+	}
+	if len(command) != 2 || command[0] != "power" || !slices.Contains([]string{"status", "on", "off", "cycle", "reset", "soft"}, command[1]) {
+		return nil, false
+	}
+	return func(n *Network, p *machine.Proc, c *Controller) int { return n.act(p, c, command[1]) }, true
 }
 
 func (c *Controller) silent() bool {
@@ -168,31 +254,37 @@ func fail(w io.Writer, text string) int {
 }
 
 // act does what is asked. Power that is on already stays on; a cycle of a machine that is off is refused.
-func (n *Network) act(p *machine.Proc, m *machine.Machine, what string) int {
-	switch what {
-	case "status":
+func (n *Network) act(p *machine.Proc, c *Controller, what string) int {
+	m := c.machine
+	if what == "status" {
 		state := "off"
 		if m.Powered() {
 			state = "on"
 		}
 		p.Printf("Chassis Power is %s\n", state)
 		return 0
-	case "on":
+	}
+	said := map[string]string{"on": "Up/On", "off": "Down/Off", "soft": "Soft", "cycle": "Cycle", "reset": "Reset"}[what]
+	switch {
+	case c.ignores():
+	case what == "on":
 		m.PowerOn()
-		p.Println("Chassis Power Control: Up/On")
-	case "off":
+	case what == "off":
 		m.PowerOff()
-		p.Println("Chassis Power Control: Down/Off")
-	case "soft":
+	case what == "soft":
 		m.Shutdown(false)
-		p.Println("Chassis Power Control: Soft")
+	case !m.Powered():
+		return fail(p.Stderr, "Set Chassis Power Control to Cycle failed: Command not supported in present state")
 	default:
-		if !m.Powered() {
-			return fail(p.Stderr, "Set Chassis Power Control to Cycle failed: Command not supported in present state")
-		}
 		m.PowerOff()
 		n.clock.AfterFunc(cycleOff, m.PowerOn)
-		p.Println("Chassis Power Control: " + map[string]string{"cycle": "Cycle", "reset": "Reset"}[what])
 	}
+	p.Println("Chassis Power Control: " + said)
 	return 0
+}
+
+func (c *Controller) ignores() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.deaf
 }
