@@ -124,7 +124,7 @@ func TestGroups(t *testing.T) {
 	rule := func(nodes string, resources ...string) ha.Rule {
 		return ha.Rule{ID: "db", Type: ha.NodeAffinity, Nodes: ha.ParseNodes(nodes), Resources: resources}
 	}
-	base := haGroupArgs{Name: "db", Nodes: map[string]int{"pve1": 2, "pve2": 1}, Resources: []string{"vm:100"}, Failback: true, Ensure: "present"}
+	base := haGroupArgs{Name: "db", Nodes: map[string]int{"pve1": 2, "pve2": 1}, Resources: []string{"vm:100"}, Ensure: "present"}
 	with := func(change func(*haGroupArgs)) haGroupArgs {
 		a := base
 		change(&a)
@@ -156,7 +156,7 @@ func TestGroups(t *testing.T) {
 			w.State.Rules = []ha.Rule{r}
 		}, args: base},
 		"no failback on 9": {
-			world: func(w *world) { w.State.Rules = []ha.Rule{rule("pve1:2,pve2:1", "vm:100")} }, args: with(func(a *haGroupArgs) { a.Failback = false }), want: []string{"set vm:100 --failback 0"},
+			world: func(w *world) { w.State.Rules = []ha.Rule{rule("pve1:2,pve2:1", "vm:100")} }, args: with(func(a *haGroupArgs) { a.Failback = yes(false) }), want: []string{"set vm:100 --failback 0"},
 		},
 		"no guests on 9": {args: with(func(a *haGroupArgs) { a.Resources = nil }), refused: "no rules without any"},
 		"in another rule": {
@@ -173,19 +173,56 @@ func TestGroups(t *testing.T) {
 				w.State.Rules = []ha.Rule{{ID: "apart", Type: ha.ResourceAffinity, Affinity: ha.Negative, Resources: []string{"vm:100", "vm:101"}}}
 			},
 			args: with(func(a *haGroupArgs) {
-				a.Nodes, a.Restricted, a.Resources = map[string]int{"pve1": 0}, true, []string{"vm:100", "vm:101"}
+				a.Nodes, a.Restricted, a.Resources = map[string]int{"pve1": 0}, yes(true), []string{"vm:100", "vm:101"}
 			}),
 			refused: "no node left",
 		},
 		"a group on 8": {
 			world: eight, args: base,
-			want: []string{"groupadd db --nodes pve1:2,pve2:1 --restricted 0 --nofailback 0", "set vm:100 --group db"},
+			want: []string{"groupadd db --nodes pve1:2,pve2:1", "set vm:100 --group db"},
 		},
 		"as wanted on 8": {world: func(w *world) { eight(w); whole(w) }, args: base},
 		"drift on 8": {
 			world: func(w *world) { eight(w); whole(w) },
-			args:  with(func(a *haGroupArgs) { a.Restricted, a.Resources = true, []string{} }),
-			want:  []string{"groupset db --nodes pve1:2,pve2:1 --restricted 1 --nofailback 0", "set vm:100 --delete group"},
+			args:  with(func(a *haGroupArgs) { a.Restricted, a.Resources = yes(true), []string{} }),
+			want:  []string{"groupset db --restricted 1", "set vm:100 --delete group"},
+		},
+		"what is not written stays on 8": {
+			world: func(w *world) {
+				eight(w)
+				whole(w)
+				w.State.Groups[0].Restricted, w.State.Groups[0].NoFailback = true, true
+			},
+			args: with(func(a *haGroupArgs) { a.Nodes = map[string]int{"pve1": 2} }), want: []string{"groupset db --nodes pve1:2"},
+		},
+		"what is written is repaired on 8": {
+			world: func(w *world) {
+				eight(w)
+				whole(w)
+				w.State.Groups[0].Restricted, w.State.Groups[0].NoFailback = true, true
+			},
+			args: with(func(a *haGroupArgs) { a.Restricted, a.Failback = yes(false), yes(true) }), want: []string{"groupset db --restricted 0 --nofailback 0"},
+		},
+		"a new group on 8 with all of it": {
+			world: eight, args: with(func(a *haGroupArgs) { a.Restricted, a.Failback, a.Resources = yes(true), yes(false), nil }),
+			want: []string{"groupadd db --nodes pve1:2,pve2:1 --restricted 1 --nofailback 1"},
+		},
+		"what is not written stays on 9": {
+			world: func(w *world) {
+				r := rule("pve1:2,pve2:1", "vm:100")
+				r.Strict = true
+				w.State.Rules, w.State.Resources[0].Failback = []ha.Rule{r}, false
+			},
+			args: with(func(a *haGroupArgs) { a.Nodes = map[string]int{"pve1": 2, "pve3": 1} }), want: []string{"rules set node-affinity db --resources vm:100 --nodes pve1:2,pve3:1"},
+		},
+		"what is written is repaired on 9": {
+			world: func(w *world) {
+				r := rule("pve1:2,pve2:1", "vm:100")
+				r.Strict = true
+				w.State.Rules, w.State.Resources[0].Failback = []ha.Rule{r}, false
+			},
+			args: with(func(a *haGroupArgs) { a.Restricted, a.Failback = yes(false), yes(true) }),
+			want: []string{"rules set node-affinity db --resources vm:100 --nodes pve1:2,pve2:1 --strict 0", "set vm:100 --failback 1"},
 		},
 		"mixed and as wanted": {world: func(w *world) { w.mode = ha.Mixed; whole(w) }, args: base},
 		"mixed and not":       {world: func(w *world) { w.mode = ha.Mixed }, args: base, refused: "8 and 9"},
@@ -221,11 +258,25 @@ func TestRules(t *testing.T) {
 		"of another type":    {world: func(w *world) { w.State.Rules = []ha.Rule{{ID: "apart", Type: ha.NodeAffinity}} }, args: apart, refused: "is a node-affinity rule"},
 		"gone":               {world: func(w *world) { w.State.Rules = []ha.Rule{stored} }, args: haRuleArgs{Name: "apart", Ensure: "absent"}, want: []string{"rules remove apart"}},
 		"gone and not there": {args: haRuleArgs{Name: "apart", Ensure: "absent"}},
+		"what is not written stays": {
+			world: func(w *world) {
+				w.State.Rules = []ha.Rule{{ID: "apart", Type: ha.NodeAffinity, Nodes: ha.Nodes{"pve1": 1}, Strict: true, Disabled: true, Comment: "mine", Resources: []string{"vm:100"}}}
+			},
+			args: haRuleArgs{Name: "apart", Type: ha.NodeAffinity, Nodes: map[string]int{"pve2": 1}, Resources: []string{"vm:100"}, Ensure: "present"},
+			want: []string{"rules set node-affinity apart --resources vm:100 --nodes pve2:1"},
+		},
+		"what is written is repaired": {
+			world: func(w *world) {
+				w.State.Rules = []ha.Rule{{ID: "apart", Type: ha.NodeAffinity, Nodes: ha.Nodes{"pve2": 1}, Strict: true, Disabled: true, Resources: []string{"vm:100"}}}
+			},
+			args: haRuleArgs{Name: "apart", Type: ha.NodeAffinity, Nodes: map[string]int{"pve2": 1}, Resources: []string{"vm:100"}, Strict: yes(false), Disabled: yes(false), Ensure: "present"},
+			want: []string{"rules set node-affinity apart --resources vm:100 --nodes pve2:1 --strict 0 --disable 0"},
+		},
 		"disabled again": {
 			world: func(w *world) { both(w); w.State.Rules = []ha.Rule{stored} },
 			args: func() haRuleArgs {
 				a := apart
-				a.Disabled = true
+				a.Disabled = yes(true)
 				return a
 			}(),
 			want: []string{"rules set resource-affinity apart --resources vm:100,vm:101 --affinity negative --disable 1"},

@@ -20,8 +20,8 @@ type haGroupArgs struct {
 	Name       string         `hcl:"name,optional" doc:"The name of the group (default: the task's)." example:"\"databases\""`
 	Nodes      map[string]int `hcl:"nodes,optional" doc:"The nodes with their priorities; the highest is preferred." example:"{ pve1 = 2, pve2 = 1 }"`
 	Resources  []string       `hcl:"resources,optional" doc:"The guests of the group: exactly these (default: those that are in it stay). One that is not under HA yet is put there as it is: running or stopped." example:"[\"vm:100\"]"`
-	Restricted bool           `hcl:"restricted,optional" default:"false" doc:"Run on no other node, even when none of these is there."`
-	Failback   bool           `hcl:"failback,optional" default:"true" doc:"Whether guests return to a better node that comes back."`
+	Restricted *bool          `hcl:"restricted,optional" doc:"Run on no other node, even when none of these is there (default: left as it is; false for a new one)."`
+	Failback   *bool          `hcl:"failback,optional" doc:"Whether guests return to a better node that comes back (default: left as it is; true for a new one)."`
 	Comment    *string        `hcl:"comment,optional" doc:"A note (default: left as it is)."`
 	Ensure     string         `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether it shall be there. Absent, the group or rule is removed and its guests stay under HA."`
 	HATimeout  time.Duration  `hcl:"ha_timeout,optional" default:"5m" min:"10s" doc:"How long the HA manager may take to follow, and Proxmox VE 9 to make rules of groups."`
@@ -150,7 +150,8 @@ func (w *world) group(args haGroupArgs, coming []string) (steps []step, warnings
 		if refusal != nil {
 			return nil, nil, module.Refusals{refusal}
 		}
-		if args.Restricted && len(args.Nodes) == 1 {
+		have, _ := w.groupRule(args.Name)
+		if or(args.Restricted, have.Strict) && len(args.Nodes) == 1 {
 			warnings = append(warnings, fmt.Sprintf("%s binds its guests to one node: nothing takes them over when it fails, and it cannot be emptied", args.Name))
 		}
 		return append(added, steps...), warnings, nil
@@ -189,7 +190,7 @@ func (w *world) enlist(args haGroupArgs, coming []string) ([]step, module.Refusa
 // asRule is the intent in Proxmox VE 9: a node affinity, and the failback of each guest.
 func (w *world) asRule(args haGroupArgs, gate string) ([]step, *module.Refusal) {
 	have, there := w.groupRule(args.Name)
-	want := ha.Rule{ID: args.Name, Type: ha.NodeAffinity, Nodes: args.Nodes, Strict: args.Restricted, Comment: said(args.Comment, have.Comment), Resources: slices.Sorted(slices.Values(args.Resources))}
+	want := ha.Rule{ID: args.Name, Type: ha.NodeAffinity, Nodes: args.Nodes, Strict: or(args.Restricted, have.Strict), Comment: said(args.Comment, have.Comment), Resources: slices.Sorted(slices.Values(args.Resources))}
 	if there {
 		want.ID, want.Disabled = have.ID, false
 		if args.Resources == nil {
@@ -215,15 +216,19 @@ func (w *world) asRule(args haGroupArgs, gate string) ([]step, *module.Refusal) 
 		}
 		steps = append(steps, s)
 	}
+	if args.Failback == nil {
+		return steps, nil
+	}
+	failback := *args.Failback
 	for _, sid := range want.Resources {
 		r, managed := w.Resource(sid)
-		if managed && r.Failback == args.Failback || !managed && args.Failback {
+		if managed && r.Failback == failback || !managed && failback {
 			continue
 		}
 		steps = append(steps, step{
-			id: "failback:" + sid, action: module.Update, summary: fmt.Sprintf("set failback of %s to %t", sid, args.Failback),
-			before: map[string]any{"failback": !args.Failback}, after: map[string]any{"failback": args.Failback},
-			commands: [][]string{{"set", sid, "--failback", flag(args.Failback)}},
+			id: "failback:" + sid, action: module.Update, summary: fmt.Sprintf("set failback of %s to %t", sid, failback),
+			before: map[string]any{"failback": !failback}, after: map[string]any{"failback": failback},
+			commands: [][]string{{"set", sid, "--failback", flag(failback)}},
 		})
 	}
 	return steps, nil
@@ -252,31 +257,20 @@ func wrongType(gate string, have ha.Rule, want string) *module.Refusal {
 // asGroup is the intent in Proxmox VE 8.
 func (w *world) asGroup(args haGroupArgs) []step {
 	have, there := w.Group(args.Name)
-	want := ha.Group{Name: args.Name, Nodes: args.Nodes, Restricted: args.Restricted, NoFailback: !args.Failback, Comment: said(args.Comment, have.Comment)}
+	want := ha.Group{Name: args.Name, Nodes: args.Nodes, Restricted: or(args.Restricted, have.Restricted), NoFailback: !or(args.Failback, !have.NoFailback), Comment: said(args.Comment, have.Comment)}
 	var steps []step
-	options := []string{args.Name, "--nodes", want.Nodes.String(), "--restricted", flag(want.Restricted), "--nofailback", flag(want.NoFailback)}
 	s := step{id: "group:" + args.Name, after: shownGroup(want)}
 	switch {
 	case !there:
 		s.action, s.summary = module.Create, "make HA group "+args.Name
-		if want.Comment != "" {
-			options = append(options, "--comment", want.Comment)
-		}
-		s.commands = [][]string{append([]string{"groupadd"}, options...)}
+		s.commands = [][]string{groupCommand("groupadd", ha.Group{Name: args.Name}, want)}
 		if w.From == "" {
 			s.predicted = w.coming
 		}
 		steps = append(steps, s)
 	case !sameGroup(have, want):
 		s.action, s.summary, s.before = module.Update, "change HA group "+args.Name, shownGroup(have)
-		switch {
-		case want.Comment == have.Comment:
-		case want.Comment == "":
-			options = append(options, "--delete", "comment")
-		default:
-			options = append(options, "--comment", want.Comment)
-		}
-		s.commands = [][]string{append([]string{"groupset"}, options...)}
+		s.commands = [][]string{groupCommand("groupset", have, want)}
 		steps = append(steps, s)
 	}
 	if args.Resources == nil {
@@ -302,6 +296,28 @@ func (w *world) asGroup(args haGroupArgs) []step {
 		}
 	}
 	return steps
+}
+
+// groupCommand names only what differs: the rest stays as it is, or as a new group has it.
+func groupCommand(verb string, have, want ha.Group) []string {
+	out := []string{verb, want.Name}
+	if want.Nodes.String() != have.Nodes.String() {
+		out = append(out, "--nodes", want.Nodes.String())
+	}
+	if want.Restricted != have.Restricted {
+		out = append(out, "--restricted", flag(want.Restricted))
+	}
+	if want.NoFailback != have.NoFailback {
+		out = append(out, "--nofailback", flag(want.NoFailback))
+	}
+	switch {
+	case want.Comment == have.Comment:
+	case want.Comment == "":
+		out = append(out, "--delete", "comment")
+	default:
+		out = append(out, "--comment", want.Comment)
+	}
+	return out
 }
 
 func groupName(name string) map[string]any { return map[string]any{"group": name} }
@@ -359,6 +375,14 @@ func shownGroup(g ha.Group) map[string]any {
 
 // said is what the task says, or else what is there.
 func said(wanted *string, have string) string {
+	if wanted == nil {
+		return have
+	}
+	return *wanted
+}
+
+// or is what the task says, or else what is there.
+func or(wanted *bool, have bool) bool {
 	if wanted == nil {
 		return have
 	}

@@ -21,9 +21,9 @@ type haRuleArgs struct {
 	Type      string         `hcl:"type" oneof:"node-affinity resource-affinity" doc:"What the rule says: where guests run (node-affinity), or which of them run together or apart (resource-affinity)."`
 	Resources []string       `hcl:"resources" min:"1" doc:"The guests: vm:<id> or ct:<id>. They must be under HA." example:"[\"vm:100\", \"vm:101\"]"`
 	Nodes     map[string]int `hcl:"nodes,optional" doc:"Of a node-affinity: the nodes with their priorities; the highest is preferred." example:"{ pve1 = 2, pve2 = 1 }"`
-	Strict    bool           `hcl:"strict,optional" default:"false" doc:"Of a node-affinity: run on no other node, even when none of these is there."`
+	Strict    *bool          `hcl:"strict,optional" doc:"Of a node-affinity: run on no other node, even when none of these is there (default: left as it is; false for a new one)."`
 	Affinity  string         `hcl:"affinity,optional" oneof:"positive negative" doc:"Of a resource-affinity: positive keeps the guests on one node, negative each on a node of its own."`
-	Disabled  bool           `hcl:"disabled,optional" default:"false" doc:"Keep the rule without following it."`
+	Disabled  *bool          `hcl:"disabled,optional" doc:"Keep the rule without following it (default: left as it is; false for a new one)."`
 	Comment   *string        `hcl:"comment,optional" doc:"A note (default: left as it is)."`
 	Ensure    string         `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether it shall be there. Absent, the rule is removed and its guests stay under HA."`
 	HATimeout time.Duration  `hcl:"ha_timeout,optional" default:"2m" min:"10s" doc:"How long to wait until the HA manager knows all nodes."`
@@ -49,7 +49,7 @@ func (a *haRuleArgs) Validate() error {
 		return schema.At("affinity", errors.New("affinity belongs to a resource-affinity rule"))
 	case a.Type == ha.ResourceAffinity && len(a.Nodes) > 0:
 		return schema.At("nodes", errors.New("nodes belong to a node-affinity rule"))
-	case a.Type == ha.ResourceAffinity && a.Strict:
+	case a.Type == ha.ResourceAffinity && or(a.Strict, false):
 		return schema.At("strict", errors.New("strict belongs to a node-affinity rule"))
 	case a.Type == ha.ResourceAffinity && a.Affinity == "":
 		return schema.At("type", errors.New("a resource-affinity rule needs affinity: positive or negative"))
@@ -84,7 +84,8 @@ func haRule() module.Module {
 			if refusal != nil {
 				return nil, module.Refusals{refusal}
 			}
-			if args.Ensure == "present" && args.Strict && len(args.Nodes) == 1 {
+			have, _ := w.Rule(args.Name)
+			if args.Ensure == "present" && or(args.Strict, have.Strict) && len(args.Nodes) == 1 {
 				t.Warn(w.actor, fmt.Sprintf("%s binds its guests to one node: nothing takes them over when it fails, and it cannot be emptied", args.Name))
 			}
 			return w.changes(steps), nil
@@ -137,8 +138,8 @@ func (w *world) rule(args haRuleArgs, unmanaged []string) ([]step, *module.Refus
 		}
 	}
 	want := ha.Rule{
-		ID: args.Name, Type: args.Type, Resources: slices.Sorted(slices.Values(args.Resources)), Nodes: args.Nodes, Strict: args.Strict, Affinity: args.Affinity,
-		Disabled: args.Disabled, Comment: said(args.Comment, have.Comment),
+		ID: args.Name, Type: args.Type, Resources: slices.Sorted(slices.Values(args.Resources)), Nodes: args.Nodes, Strict: or(args.Strict, have.Strict), Affinity: args.Affinity,
+		Disabled: or(args.Disabled, have.Disabled), Comment: said(args.Comment, have.Comment),
 	}
 	if there && sameRule(have, want) {
 		return nil, nil
