@@ -246,7 +246,8 @@ func TestCreatingOSDs(t *testing.T) {
 			{"pve1", "pvesh set /nodes/pve1/disks/wipedisk --disk " + a, `wiping block device /dev/sdb\n.*"UPID:pve1:.*"\n`, "", 0},
 			{"pve1", "pveceph osd create " + a + " --db_dev " + n + " --db_dev_size 60", "create OSD .*", "vg 'ceph-.*' has not enough free space\n", 255},
 			{"pve1", "pveceph osd create " + a + " --crush-device-class fast --encrypted 1", ".*successful for: /dev/sdb\n", "", 0},
-			{"pve1", "lsblk -n -o NAME,TYPE,FSTYPE " + a, "sdb +disk +LVM2_member\n└─ceph--.*-osd--block--.* +lvm +ceph_bluestore\n", "", 0},
+			{"pve1", "lsblk -n -o NAME,TYPE,FSTYPE " + a, "sdb +disk +LVM2_member\n└─ceph--.*-osd--block--.* +lvm +crypto_LUKS\n  └─[0-9a-f-]{36} +crypt +ceph_bluestore\n", "", 0},
+			{"pve1", "l=/var/lib/ceph/osd/ceph-1/block; readlink $l; readlink -f $l; lsblk -no TYPE $l", "/dev/mapper/[0-9a-f-]{36}\n/dev/dm-\\d+\ncrypt\n", "", 0},
 			{"pve1", "readlink -f /var/lib/ceph/osd/ceph-0/block.db", "/dev/dm-\\d+\n", "", 0},
 			{"pve1", "ceph osd crush class ls -f json", "\n\\[\"fast\",\"hdd\"\\]\n", "", 0},
 		})

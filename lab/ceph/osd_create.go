@@ -222,6 +222,14 @@ func (n *Node) makeOSD(ctx context.Context, out io.Writer, k *Cluster, data disk
 	for kind, side := range sides {
 		links["block."+kind] = side.Path
 	}
+	if encrypted {
+		links["block"] = n.disks.Encrypt(volume.Group + "/" + volume.Name)
+		for kind, side := range sides {
+			if side.Group != "" { // a partition of its own stays as it is
+				links["block."+kind] = n.disks.Encrypt(side.Group + "/" + side.Name)
+			}
+		}
+	}
 	for name, target := range links {
 		if err := n.m.FS.Symlink(target, dir+"/"+name); err != nil {
 			return err

@@ -65,6 +65,9 @@ type volume struct {
 	tags   map[string]string
 	pv     *block
 	dm     int // of the device mapper
+	// opened is what dm-crypt makes of a volume that is encrypted: a mapping of a name of its own.
+	opened *volume
+	mapped string // of a mapping: its name
 }
 
 // New gives a machine its disks: one with the system, and those of the specs, in order.
@@ -232,6 +235,9 @@ func (d *Disks) find(name string) (*block, *device) {
 			if name == v.name || name == v.kernel() {
 				return &v.block, nil
 			}
+			if o := v.opened; o != nil && (name == o.name || name == o.kernel()) {
+				return &o.block, nil
+			}
 		}
 	}
 	return nil, nil
@@ -246,6 +252,9 @@ func (d *Disks) freeMapper() int {
 	for _, g := range d.vgs {
 		for _, v := range g.volumes {
 			taken[v.dm] = true
+			if v.opened != nil {
+				taken[v.opened.dm] = true
+			}
 		}
 	}
 	n := 0
@@ -257,6 +266,9 @@ func (d *Disks) freeMapper() int {
 
 // mapper is the device mapper's name: dashes within names are doubled.
 func (v *volume) mapper() string {
+	if v.mapped != "" {
+		return v.mapped
+	}
 	return strings.ReplaceAll(v.vg, "-", "--") + "-" + strings.ReplaceAll(v.lv, "-", "--")
 }
 
@@ -371,6 +383,10 @@ func (d *Disks) link() {
 		for _, v := range d.vgs[name].volumes {
 			nodes = append(nodes, v.kernel())
 			links = append(links, entry{v.name, "../" + v.kernel()}, entry{"mapper/" + v.mapper(), "../" + v.kernel()})
+			if o := v.opened; o != nil {
+				nodes = append(nodes, o.kernel())
+				links = append(links, entry{"mapper/" + o.mapper(), "../" + o.kernel()})
+			}
 		}
 	}
 	d.mu.Unlock()

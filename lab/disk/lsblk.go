@@ -39,7 +39,11 @@ func (d *Disks) tree() []*row {
 		for _, x := range append(slices.Clone(r.children), r) {
 			if g := d.vgs[x.b.group]; g != nil && x.b == g.pvs[0] {
 				for _, v := range g.volumes {
-					x.children = append(x.children, &row{b: &v.block, volume: v, number: len(out), parent: x.b.name})
+					r := &row{b: &v.block, volume: v, number: len(out), parent: x.b.name}
+					if v.opened != nil {
+						r.children = []*row{{b: &v.opened.block, volume: v.opened, number: len(out), parent: v.kernel()}}
+					}
+					x.children = append(x.children, r)
 				}
 			}
 		}
@@ -64,6 +68,8 @@ func (d *Disks) everything() []*row {
 
 func (r *row) kind() string {
 	switch {
+	case r.volume != nil && r.volume.mapped != "":
+		return "crypt"
 	case r.volume != nil:
 		return "lvm"
 	case r.parent != "":

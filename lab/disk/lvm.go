@@ -171,6 +171,27 @@ func (d *Disks) CreatePartition(name string, size int64, kind string) (string, e
 	return p.name, nil
 }
 
+// Encrypt makes a logical volume ("vg/lv") a LUKS container and opens it: what lay on the volume lies on the mapping then, whose
+// path it returns.
+func (d *Disks) Encrypt(name string) string {
+	d.mu.Lock()
+	v := d.volume(name)
+	if v == nil {
+		d.mu.Unlock()
+		return ""
+	}
+	// ceph-volume names the mapping after the volume.
+	v.opened = &volume{block: block{name: v.uuid, size: v.size - luksHeader, fs: v.fs, uuid: d.newUUID()}, mapped: v.uuid, dm: d.freeMapper()}
+	v.fs = "crypto_LUKS"
+	path := "/dev/mapper/" + v.opened.mapped
+	d.mu.Unlock()
+	d.link()
+	return path
+}
+
+// luksHeader is what LUKS 2 takes of a device.
+const luksHeader = 16 * mib
+
 // SetTags replaces the tags of a logical volume ("vg/lv").
 func (d *Disks) SetTags(name string, tags map[string]string) {
 	d.mu.Lock()

@@ -81,6 +81,9 @@ func checkDisks(disks []diskBlock) error {
 			errs = append(errs, schema.At(at+".device", fmt.Errorf("%s is named twice for %s", d.Device, d.Node[0])))
 		}
 		seen[d.Node[0]+d.Device] = true
+		if d.WALDevice != "" && d.WALDevice == d.DBDevice {
+			errs = append(errs, schema.At(at+".wal_device", errors.New("the log lies with the database by itself: leave wal_device out")))
+		}
 		if d.Device == d.DBDevice || d.Device == d.WALDevice {
 			errs = append(errs, schema.At(at+".device", errors.New("an OSD's database or log on its own disk is the default: leave it out")))
 		}

@@ -143,6 +143,7 @@ func TestArguments(t *testing.T) {
 		{cephOSD(), `ids = [1]`, `ids and cleanup are for ensure = "absent"`},
 		{cephOSD(), one(byIDOf("a", "b")) + one(byIDOf("a", "b")), "is named twice for pve1"},
 		{cephOSD(), one(byIDOf("a", "b"), fmt.Sprintf("db_device = %q", byIDOf("a", "b"))), "leave it out"},
+		{cephOSD(), one(byIDOf("a", "b"), fmt.Sprintf("db_device = %q", byIDOf("a", "c")), fmt.Sprintf("wal_device = %q", byIDOf("a", "c"))), "leave wal_device out"},
 		{cephOSD(), "disk {\n  node = [\"pve1\", \"pve2\"]\n  device = \"" + byIDOf("a", "b") + "\"\n}", "a disk is in one node"},
 		{cephOSD(), one(byIDOf("a", "b"), "wipe = true"), "wipe wanted a string, got a bool"},
 		{cephOSD(), one(byIDOf("a", "b"), `wipe = "all"`), "the plan prints the word for what lies on the disk"},
