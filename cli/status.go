@@ -111,7 +111,7 @@ func (s *statusReader) read(ctx context.Context) (health.Report, []event.Pending
 		return health.Report{}, nil, context.Cause(ctx)
 	}
 	left, err := s.a.leftOn(s.nodes)
-	return health.Judge(snapshot, s.wanted), left, err
+	return health.Judge(snapshot, s.wanted).Folded(), left, err
 }
 
 // leftOn are the temporary changes that runs of this controller have left on hosts.

@@ -110,10 +110,7 @@ func (r *Runner) describe(host, run string, j module.Job) (*job, error) {
 	if _, err := io.ReadFull(random, nonce); err != nil {
 		return nil, fmt.Errorf("job %q: make a nonce: %w", j.Name, err)
 	}
-	folder := r.Folder
-	if folder == "" {
-		folder = "/run/pxrun"
-	}
+	folder := folderOf(r.Folder)
 	if run == "" {
 		run = "-"
 	}
@@ -160,7 +157,7 @@ const isRunning = `running() {
 // startScript starts the job unless it is there. It may be run again at any time, also while an earlier call of it still
 // hangs on a connection that is dead: the folder appears whole, by a rename that only one call can make, and a unit
 // cannot be started twice. What was cut off on its way is not started. $1 folder, $2 unit, $3 hash, $4 run, $5 nonce,
-// $6 the unit's script, $7 the size of standard input.
+// $6 the unit's script, $7 the size of standard input, $8 the job's name for people.
 const startScript = "# start the job, or find it\n" + isRunning + `umask 077
 mkdir -p "${1%/*}" || exit 1
 if [ -d "$1" ]; then
@@ -179,7 +176,7 @@ if [ -d "$1" ]; then
 	rm -rf "$1"
 fi
 t=$(mktemp -d "$1.XXXXXX") || exit 1
-cat >"$t/stdin" && printf '%s' "$6" >"$t/start" && : >"$t/out" && : >"$t/err" && echo "$3 $4 $5" >"$t/job" || { rm -rf "$t"; exit 1; }
+cat >"$t/stdin" && printf '%s' "$6" >"$t/start" && : >"$t/out" && : >"$t/err" && printf '%s' "$8" >"$t/name" && echo "$3 $4 $5" >"$t/job" || { rm -rf "$t"; exit 1; }
 if [ "$(wc -c <"$t/stdin")" -ne "$7" ]; then
 	rm -rf "$t"
 	echo "the standard input of the job did not arrive whole" >&2
@@ -210,7 +207,7 @@ type begun struct {
 // start starts the job or finds it. A connection that is lost meanwhile leaves open which; then it asks again.
 func (j *job) start(ctx context.Context, c transport.Conn) (begun, error) {
 	cmd := transport.Command{
-		Script: startScript, Argv: []string{j.dir, j.unit, j.hash, j.run, j.nonce, j.body, strconv.Itoa(len(j.Command.Stdin))},
+		Script: startScript, Argv: []string{j.dir, j.unit, j.hash, j.run, j.nonce, j.body, strconv.Itoa(len(j.Command.Stdin)), strings.ReplaceAll(j.Name, "\n", " ")},
 		Stdin: j.Command.Stdin, Mutates: true, Timeout: time.Minute,
 	}
 	res, err := c.Run(ctx, cmd)

@@ -317,3 +317,32 @@ func TestAStartThatFailsSaysWhy(t *testing.T) {
 	require.ErrorContains(t, err, "Failed to connect to bus")
 	require.ErrorContains(t, err, `pve2: start job "join"`)
 }
+
+func TestWhatEndedJobsLeaveIsListedAndClearedAway(t *testing.T) {
+	n := newNode(t)
+	list := func() []detach.Left {
+		r, err := n.Local.Run(t.Context(), transport.Command{Script: detach.ListCommand(n.file("run"))})
+		require.NoError(t, err)
+		return detach.ParseList(string(r.Stdout))
+	}
+	clear := func(runs ...string) []string {
+		units, err := n.runner().Clear(t.Context(), n, runs...)
+		require.NoError(t, err)
+		return units
+	}
+	require.Empty(t, list(), "there is no folder yet")
+	require.Empty(t, clear())
+	n.left("01A", "7")
+	unit := detach.Unit("pve2", "join")
+	require.Equal(t, []detach.Left{{Unit: unit, Name: "join", Run: "01A", State: "running", Exit: -1}}, list())
+	require.Empty(t, clear(), "a job that is at work stays")
+	n.ended()
+	require.Equal(t, []detach.Left{{Unit: unit, Name: "join", Run: "01A", State: "done", Exit: 7}}, list())
+	// Only jobs of the named run, and only what is a job.
+	require.NoError(t, os.WriteFile(n.file("run/ceph-apt.conf"), nil, 0o600))
+	require.NoError(t, os.Mkdir(n.file("run/pxrun-other"), 0o700))
+	require.Empty(t, clear("01B", "01C"))
+	require.Equal(t, []string{unit}, clear("01B", "01A"))
+	require.Empty(t, list())
+	require.True(t, n.exists("run/ceph-apt.conf") && n.exists("run/pxrun-other"))
+}

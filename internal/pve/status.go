@@ -1,10 +1,13 @@
 package pve
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pxrun/pxrun/internal/transport"
 )
 
 // Severity says how bad a finding is.
@@ -25,6 +28,14 @@ type Finding struct {
 	Saw      string   `json:"saw"`
 	Look     string   `json:"look,omitempty"`   // the command that shows it
 	Remedy   string   `json:"remedy,omitempty"` // what to do about it
+	// Consequences are what follows from it and is no finding of its own any more: see Fold.
+	Consequences []string `json:"consequences,omitempty"`
+
+	// Cause is the name under which others follow from this finding, Follows that of the finding from which this one follows.
+	Cause   string `json:"-"`
+	Follows string `json:"-"`
+	// Brief is what it says as a consequence; empty means Saw.
+	Brief string `json:"-"`
 }
 
 // Report is the state of a cluster for people and for monitoring.
@@ -36,6 +47,8 @@ type Report struct {
 	Votes   VoteReport   `json:"votes"`
 	Nodes   []NodeReport `json:"nodes"`
 	Drift   Drift        `json:"drift"`
+	// Lost are members that are out of the cluster now.
+	Lost []Lost `json:"-"`
 	// Findings are sorted by severity, worst first.
 	Findings []Finding `json:"findings"`
 }
@@ -92,7 +105,8 @@ func Status(states []NodeState, w Wanted) Report {
 	conf := NewestConf(members)
 	r.Version = conf.Version
 	r.Drift = CompareMembership(w, conf)
-	r.votes(members, conf)
+	r.Lost = lostOf(states, members, witnesses, conf)
+	r.votes(members, witnesses, conf)
 	r.membership(states, members, witnesses, conf)
 	r.versions(states, members)
 	for i, s := range states {
@@ -125,10 +139,7 @@ func nodeReport(cluster string, s NodeState, members, witnesses []NodeState) Nod
 	if s.Err != nil {
 		n.Error = s.Err.Error()
 	}
-	name := s.Hostname
-	if name == "" {
-		name = s.Host
-	}
+	name := nameOf(s)
 	if c, ok := NewestConf(members).Node(name); ok {
 		n.ID, n.Votes = c.ID, c.Votes
 	}
@@ -147,7 +158,8 @@ func nodeReport(cluster string, s NodeState, members, witnesses []NodeState) Nod
 		}
 	}
 	for _, unit := range Services {
-		if u, known := s.Units[unit]; known && u.Installed() {
+		// Corosync cannot run before there is a cluster.
+		if u, known := s.Units[unit]; known && u.Installed() && (unit != "corosync" || n.Phase != PhaseFresh) {
 			if n.Services == nil {
 				n.Services = map[string]bool{}
 			}
@@ -155,6 +167,14 @@ func nodeReport(cluster string, s NodeState, members, witnesses []NodeState) Nod
 		}
 	}
 	return n
+}
+
+// nameOf is a node's name in its cluster, or that of the inventory where the node did not answer.
+func nameOf(s NodeState) string {
+	if s.Hostname == "" {
+		return s.Host
+	}
+	return s.Hostname
 }
 
 func (r *Report) add(f Finding) { r.Findings = append(r.Findings, f) }
@@ -169,11 +189,11 @@ func (r *Report) unformed(states []NodeState) {
 	r.sort()
 }
 
-func (r *Report) votes(members []NodeState, conf *CorosyncConf) {
+func (r *Report) votes(members, witnesses []NodeState, conf *CorosyncConf) {
 	online := func(name string) bool {
 		return slices.ContainsFunc(members, func(m NodeState) bool { return m.Writable && m.Members.Online(name) })
 	}
-	casting := slices.ContainsFunc(members, func(m NodeState) bool {
+	casting := slices.ContainsFunc(witnesses, func(m NodeState) bool {
 		return m.Quorum != nil && m.Quorum.Device != nil && m.Quorum.Device.Votes > 0
 	})
 	b := BallotOf(conf, online, casting)
@@ -185,12 +205,16 @@ func (r *Report) votes(members []NodeState, conf *CorosyncConf) {
 	switch {
 	case !r.Quorate:
 		r.add(Finding{
-			Severity: Critical, Check: "quorum", Saw: "no node that answered is quorate: /etc/pve is read-only and nothing can be started or moved",
+			Severity: Critical, Check: "quorum", Cause: CauseQuorum, Saw: "no node that answered is quorate: /etc/pve is read-only and nothing can be started or moved",
 			Look: "pvecm status", Remedy: "bring absent nodes or their network back; never lower the expected votes while another part of the cluster may live",
 		})
 	case r.Votes.Bearable < 1:
+		follows := ""
+		if all := BallotOf(conf, func(string) bool { return true }, casting); len(r.Lost) > 0 && all.Bearable() > 0 {
+			follows = r.Lost[0].cause()
+		}
 		r.add(Finding{
-			Severity: Warning, Check: "quorum", Saw: fmt.Sprintf("%d of %d votes are there and %d are needed: the next node that fails stops the cluster", b.Total(), b.Expected(), b.Quorum()),
+			Severity: Warning, Check: "quorum", Follows: follows, Saw: fmt.Sprintf("%d of %d votes are there and %d are needed: the next node that fails stops the cluster", b.Total(), b.Expected(), b.Quorum()),
 			Look: "pvecm status", Remedy: "bring absent nodes back, or add a third node or a QDevice",
 		})
 	}
@@ -209,13 +233,12 @@ func (r *Report) votes(members []NodeState, conf *CorosyncConf) {
 }
 
 func (r *Report) membership(states, members, witnesses []NodeState, conf *CorosyncConf) {
+	for _, l := range r.Lost {
+		r.add(l.finding())
+	}
 	blind := map[string][]string{}
 	for _, name := range conf.Names() {
-		if !slices.ContainsFunc(witnesses, func(m NodeState) bool { return m.Members.Online(name) }) {
-			r.add(Finding{
-				Severity: Critical, Node: name, Check: "membership", Saw: name + " is a member and offline in the view of the others",
-				Look: "pvecm nodes", Remedy: "check the node's power and its corosync links",
-			})
+		if CauseOf(r.Lost, name) != "" {
 			continue
 		}
 		for _, m := range witnesses {
@@ -228,7 +251,7 @@ func (r *Report) membership(states, members, witnesses []NodeState, conf *Corosy
 		if others := blind[m.Host]; len(others) > 0 {
 			r.add(Finding{
 				Severity: Critical, Node: m.Host, Check: "membership", Saw: m.Host + " does not see " + strings.Join(others, ", ") + " online",
-				Look: "cat /etc/pve/.members", Remedy: "check the corosync links of both nodes",
+				Look: "cat /etc/pve/.members", Remedy: "check the corosync links of both nodes", Follows: r.withoutQuorum(),
 			})
 		}
 	}
@@ -253,11 +276,20 @@ func (r *Report) membership(states, members, witnesses []NodeState, conf *Corosy
 	}
 }
 
+// withoutQuorum is the cause of what does not work because nobody is quorate, "" while somebody is.
+func (r *Report) withoutQuorum() string {
+	if r.Formed && !r.Quorate {
+		return CauseQuorum
+	}
+	return ""
+}
+
 // strays reports nodes that could not be read, and those that stand between standalone and member.
 func (r *Report) strays(states, witnesses []NodeState) {
 	for _, s := range states {
 		j := ClassifyJoin(r.Cluster, s, witnesses)
 		f := Finding{Node: s.Host, Check: "join", Saw: j.Saw, Look: j.Look, Remedy: j.Remedy}
+		cause := CauseOf(r.Lost, nameOf(s))
 		switch j.Phase {
 		case PhaseMember:
 			continue
@@ -265,10 +297,19 @@ func (r *Report) strays(states, witnesses []NodeState) {
 			f.Severity, f.Remedy = Info, "join it with node_join"
 		case PhaseUnknown:
 			f.Severity, f.Check = Critical, "reachable"
+			if e, ok := errors.AsType[*transport.UnreachableError](s.Err); ok && e.Hint != "" {
+				f.Remedy = e.Hint
+			}
+			if f.Follows = cause; s.Err != nil && cause != "" {
+				continue // told with the loss
+			}
 		case PhaseRunning:
 			f.Severity = Info
 		case PhaseOffline:
-			f.Severity, f.Check = Critical, "membership"
+			if cause != "" {
+				continue
+			}
+			f.Severity, f.Check, f.Follows, f.Brief = Critical, "membership", r.withoutQuorum(), "the nodes that answer see too few of the others"
 		default:
 			f.Severity = Critical
 		}
@@ -329,6 +370,7 @@ func (r *Report) services(s NodeState, n NodeReport) {
 	r.add(Finding{
 		Severity: Critical, Node: s.Host, Check: "services", Saw: strings.Join(down, ", ") + " not running",
 		Look: "systemctl status " + strings.Join(down, " "), Remedy: "systemctl start " + strings.Join(down, " "),
+		Follows: CauseOf(r.Lost, nameOf(s)), Brief: strings.Join(down, ", ") + " not running on " + s.Host,
 	})
 }
 
@@ -340,10 +382,12 @@ func (r *Report) links(s NodeState, conf *CorosyncConf) {
 		}
 		switch {
 		case !l.Connected:
-			r.add(Finding{
+			f := Finding{
 				Severity: Warning, Node: s.Host, Check: "links", Saw: fmt.Sprintf("link %d to %s is down", l.Link, peer),
 				Look: "corosync-cfgtool -n", Remedy: fmt.Sprintf("check the network of link %d and UDP port %d", l.Link, 5405+l.Link),
-			})
+			}
+			f.Follows, f.Brief = r.linkCause(nameOf(s), peer)
+			r.add(f)
 		case l.RTT >= WarnRTT:
 			f := Finding{
 				Severity: Warning, Node: s.Host, Check: "links", Saw: fmt.Sprintf("link %d to %s takes %s there and back", l.Link, peer, l.RTT),
@@ -355,6 +399,16 @@ func (r *Report) links(s NodeState, conf *CorosyncConf) {
 			r.add(f)
 		}
 	}
+}
+
+// linkCause is why a link between two nodes is down: one of them is lost, or nobody is quorate.
+func (r *Report) linkCause(node, peer string) (cause, brief string) {
+	for _, end := range []string{peer, node} {
+		if l, ok := lostWith(r.Lost, end); ok {
+			return l.cause(), "corosync's links between " + strings.Join(l.Names, ", ") + " and the others are down"
+		}
+	}
+	return r.withoutQuorum(), fmt.Sprintf("corosync's links between %s and %s are down", min(node, peer), max(node, peer))
 }
 
 // maxOffset is the offset of clocks from which Ceph complains.

@@ -60,9 +60,13 @@ func (l Look) statusHead(r health.Report) []string {
 func (l Look) subsystems(r health.Report) []string {
 	var lines []string
 	if h := r.HA; h != nil && h.Resources > 0 {
-		line := fmt.Sprintf("HA: %s, master %s", Count(h.Resources, "guest"), h.Master)
-		for _, state := range slices.Sorted(maps.Keys(h.States)) {
-			line += fmt.Sprintf(", %d %s", h.States[state], state)
+		line := fmt.Sprintf("HA: %s, master %s%s", Count(h.Resources, "guest"), h.Master, states(h))
+		if r.Stale != "" {
+			line = fmt.Sprintf("HA: %s, as %s remembers it", l.paint(caution, "not known"), r.Stale)
+			if h.Age > 0 {
+				line += fmt.Sprintf(" from %s ago", h.Age.Round(time.Second))
+			}
+			line += fmt.Sprintf(": %s, master %s%s", Count(h.Resources, "guest"), h.Master, states(h))
 		}
 		lines = append(lines, line)
 	}
@@ -81,9 +85,22 @@ func (l Look) subsystems(r health.Report) []string {
 		lines = append(lines, line)
 	}
 	if g := r.Guests; g.Total > 0 {
-		lines = append(lines, fmt.Sprintf("Guests: %d, %d running", g.Total, g.Running))
+		running := fmt.Sprintf("%d running", g.Running)
+		if r.Stale != "" {
+			running = l.paint(caution, "not known") + " how many run"
+		}
+		lines = append(lines, fmt.Sprintf("Guests: %d, %s", g.Total, running))
 	}
 	return lines
+}
+
+// states counts the services of the HA manager by their state.
+func states(h *health.HA) string {
+	text := ""
+	for _, state := range slices.Sorted(maps.Keys(h.States)) {
+		text += fmt.Sprintf(", %d %s", h.States[state], state)
+	}
+	return text
 }
 
 // quorum is the table of the votes. It is worth a look only where it says more than the head.
@@ -234,6 +251,18 @@ func (l Look) findings(findings []pve.Finding) []string {
 				mark = marks[f.Severity]
 			}
 			lines = append(lines, mark+" "+line)
+		}
+		for i, text := range f.Consequences {
+			label := "so:     "
+			if i > 0 {
+				label = "        "
+			}
+			for j, line := range wrap(Clean(text), l.Width-14) {
+				if j > 0 {
+					label, line = "        ", "  "+line
+				}
+				lines = append(lines, "    "+l.paint(dim, label)+line)
+			}
 		}
 		if f.Look != "" {
 			lines = append(lines, "    "+l.paint(dim, "look:")+"   "+l.fit(Clean(f.Look), l.Width-12))

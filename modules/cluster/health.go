@@ -95,16 +95,15 @@ func judgeHealth(ctx context.Context, t module.Target) (health.Report, error) {
 // gate tells what was found, and refuses from the severity that the task names.
 func (a healthArgs) gate(t module.Target, r health.Report) error {
 	var refusals module.Refusals
-	for _, f := range r.Findings {
-		if slices.Contains(a.Ignore, f.Check) {
-			continue
-		}
+	// What is left out explains nothing: what follows from it is found as it would be without it.
+	counted := slices.DeleteFunc(slices.Clone(r.Findings), func(f pve.Finding) bool { return slices.Contains(a.Ignore, f.Check) })
+	for _, f := range pve.Fold(counted) {
 		closed := a.FailOn != "never" && f.Severity == pve.Critical || a.FailOn == "warning" && f.Severity == pve.Warning
 		switch {
 		case closed:
 			override := fmt.Sprintf("%s; or ignore = [%q]", f.Remedy, f.Check)
 			refusals = append(refusals, &module.Refusal{
-				Host: f.Node, Gate: "health: " + f.Check, Saw: f.Saw, Want: "no " + string(f.Severity) + " finding", Look: f.Look, Override: strings.TrimPrefix(override, "; "),
+				Host: f.Node, Gate: "health: " + f.Check, Saw: strings.Join(append([]string{f.Saw}, f.Consequences...), "\n"), Want: "no " + string(f.Severity) + " finding", Look: f.Look, Override: strings.TrimPrefix(override, "; "),
 			})
 		case f.Severity != pve.Info:
 			t.Warn(f.Node, f.Check+": "+f.Saw)

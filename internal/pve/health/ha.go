@@ -26,6 +26,9 @@ func (r *Report) highAvailability(s *ha.State, members []pve.NodeState) {
 	r.HA = h
 	if s.Manager != nil {
 		h.Master, h.Maintenance, h.Disarmed = s.Manager.Master, s.Manager.Maintenance, s.Manager.Disarmed
+		if !s.Now.IsZero() && !s.Manager.Time.IsZero() {
+			h.Age = max(s.Now.Sub(s.Manager.Time), 0)
+		}
 	}
 	r.haDaemons(s, members)
 	r.haServices(s, h)
@@ -41,8 +44,12 @@ func (r *Report) haDaemons(s *ha.State, members []pve.NodeState) {
 	case s.Manager == nil:
 		r.add(pve.Finding{Severity: pve.Critical, Check: "ha", Saw: "guests are under HA and no CRM has ever run", Look: "systemctl status pve-ha-crm", Remedy: "systemctl start pve-ha-crm on the nodes"})
 	case s.Now.Sub(s.Manager.Time) > stale:
+		follows := pve.CauseOf(r.Lost, s.Manager.Master)
+		if r.Stale != "" && !r.Quorate {
+			follows = pve.CauseQuorum
+		}
 		r.add(pve.Finding{
-			Severity: pve.Critical, Node: s.Manager.Master, Check: "ha", Saw: fmt.Sprintf("the HA master has not written for %s", s.Now.Sub(s.Manager.Time).Round(time.Second)),
+			Severity: pve.Critical, Node: s.Manager.Master, Check: "ha", Follows: follows, Saw: fmt.Sprintf("the HA master has not written for %s", s.Now.Sub(s.Manager.Time).Round(time.Second)),
 			Look: "ha-manager status; systemctl status pve-ha-crm", Remedy: "another node takes over within two minutes if the master is gone",
 		})
 	}
@@ -67,12 +74,12 @@ func (r *Report) haServices(s *ha.State, h *HA) {
 	if s.Manager == nil {
 		return
 	}
-	bad := map[string][]string{}
+	bad, nodes := map[string][]string{}, map[string][]string{}
 	for sid, v := range s.Manager.Services {
 		h.States[v.State]++
 		switch v.State {
 		case "error", "fence", "recovery", "freeze":
-			bad[v.State] = append(bad[v.State], sid+" on "+v.Node)
+			bad[v.State], nodes[v.State] = append(bad[v.State], sid+" on "+v.Node), append(nodes[v.State], v.Node)
 		}
 	}
 	remedies := map[string]string{
@@ -83,8 +90,12 @@ func (r *Report) haServices(s *ha.State, h *HA) {
 	}
 	for _, state := range slices.Sorted(maps.Keys(bad)) {
 		slices.Sort(bad[state])
+		follows := ""
+		if state == "fence" { // HA recovers them by itself; in another state they need somebody
+			follows = pve.CauseOf(r.Lost, nodes[state]...)
+		}
 		r.add(pve.Finding{
-			Severity: pve.Critical, Check: "ha", Saw: fmt.Sprintf("in state %s: %s", state, few(bad[state])), Look: "ha-manager status; journalctl -u pve-ha-crm", Remedy: remedies[state],
+			Severity: pve.Critical, Check: "ha", Follows: follows, Saw: fmt.Sprintf("in state %s: %s", state, few(bad[state])), Look: "ha-manager status; journalctl -u pve-ha-crm", Remedy: remedies[state],
 		})
 	}
 }

@@ -39,6 +39,7 @@ func (r *Report) node(n Node) {
 	r.certificate(n)
 	r.replication(n)
 	r.tasks(n)
+	r.jobs(n)
 	r.Loads = append(r.Loads, l)
 }
 
@@ -132,6 +133,14 @@ func (r *Report) watchdog(n Node, l *Load) {
 	}
 }
 
+// down reports whether it has been told already that a service does not run.
+func (r *Report) down(host, unit string) bool {
+	return slices.ContainsFunc(r.Nodes, func(n pve.NodeReport) bool {
+		running, known := n.Services[unit]
+		return n.Name == host && known && !running
+	})
+}
+
 func (r *Report) failedUnits(n Node) {
 	text, err := n.text("h_failed")
 	if err != nil {
@@ -139,7 +148,7 @@ func (r *Report) failedUnits(n Node) {
 	}
 	var failed []string
 	for line := range strings.Lines(text) {
-		if f := strings.Fields(strings.TrimLeft(line, "● *")); len(f) > 0 {
+		if f := strings.Fields(strings.TrimLeft(line, "● *")); len(f) > 0 && !r.down(n.Host, strings.TrimSuffix(f[0], ".service")) {
 			failed = append(failed, f[0])
 		}
 	}

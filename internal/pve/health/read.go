@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pxrun/pxrun/internal/detach"
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/pve/frame"
 	"github.com/pxrun/pxrun/internal/pve/ha"
@@ -38,6 +39,8 @@ var nodeReads = []frame.Read{
 	read("h_cert", `openssl x509 -enddate -noout -in /etc/pve/local/pve-ssl.pem`),
 	read("h_tasks", `tail -n 30 /var/log/pve/tasks/index`),
 	read("h_watchdog", `sh -c 'cat /sys/class/watchdog/watchdog0/identity; ls /run/watchdog-mux.active'`),
+	read("h_osds", `ls /var/lib/ceph/osd`),
+	read("h_jobs", detach.ListCommand("")),
 }
 
 // sharedReads are what every quorate node has alike. They are asked of two nodes, so that one may be away.
@@ -45,6 +48,7 @@ var sharedReads = []frame.Read{
 	read("h_rrd", `cat /etc/pve/.rrd`),
 	read("h_storage", `cat /etc/pve/storage.cfg`),
 	read("h_locks", `sh -c 'cd /etc/pve/nodes && grep -Hs "^lock:" */qemu-server/*.conf */lxc/*.conf'`),
+	read("h_mons", `grep "^\[mon\." /etc/pve/ceph.conf`),
 	{Name: "h_ceph", Seconds: cephSeconds, Command: `sh -c 'if [ -e /etc/pve/ceph.conf ]; then exec ceph --connect-timeout 10 -s -f json; fi'`},
 }
 
@@ -91,8 +95,8 @@ type Snapshot struct {
 	shared int
 }
 
-// Read reads nodes at once, each in one round trip. If none of the first two could tell what all have alike, the others are
-// asked one after the other.
+// Read reads nodes at once, each in one round trip. If none of the first two could tell what all have alike, or both have lost the quorum that
+// others have, the others are asked one after the other.
 func Read(ctx context.Context, hosts []string, connect func(ctx context.Context, host string) (transport.Conn, error)) Snapshot {
 	s := Snapshot{Nodes: make([]Node, len(hosts)), shared: -1}
 	p := pool.New().WithMaxGoroutines(64)
@@ -101,7 +105,7 @@ func Read(ctx context.Context, hosts []string, connect func(ctx context.Context,
 	}
 	p.Wait()
 	s.choose()
-	for i := witnesses; i < len(hosts) && s.shared < 0 && ctx.Err() == nil; i++ {
+	for i := witnesses; i < len(hosts) && !s.decided() && ctx.Err() == nil; i++ {
 		if s.Nodes[i].Err == nil && s.Nodes[i].Writable {
 			s.Nodes[i] = readNode(ctx, hosts[i], sharedProbe, connect)
 			s.choose()
@@ -111,14 +115,18 @@ func Read(ctx context.Context, hosts []string, connect func(ctx context.Context,
 	return s
 }
 
-// shareGuests gives the members of the cluster the list of its guests, which only some of them were asked for.
+// decided reports whether a quorate node has told what all have alike.
+func (s *Snapshot) decided() bool { return s.shared >= 0 && s.Nodes[s.shared].Writable }
+
+// shareGuests gives the members of the cluster the list of its guests, which only some of them were asked for. What a quorate node says counts
+// more than what one without quorum remembers.
 func (s *Snapshot) shareGuests() {
 	if s.shared < 0 || s.Nodes[s.shared].Conf == nil {
 		return
 	}
 	source := s.Nodes[s.shared].NodeState
 	for i, n := range s.Nodes {
-		if n.Conf != nil && n.Conf.ClusterName == source.Conf.ClusterName && len(n.NodeState.Guests) == 0 {
+		if n.Conf != nil && n.Conf.ClusterName == source.Conf.ClusterName && (source.Writable || len(n.NodeState.Guests) == 0) {
 			s.Nodes[i].NodeState.Guests = source.Guests
 		}
 	}

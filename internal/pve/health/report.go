@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pxrun/pxrun/internal/detach"
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/pve/ha"
 )
@@ -19,6 +20,17 @@ type Report struct {
 	Guests Guests      `json:"guests"`
 	// Storages are those of storage.cfg.
 	Storages []Storage `json:"storages,omitempty"`
+	// Stale is the node whose memory HA, storages and guests are told from, because no node that answered is quorate; "" while one is. What it
+	// remembers is from before quorum was lost, or of its own part of the cluster.
+	Stale string `json:"stale,omitempty"`
+	// Jobs are long commands of pxrun whose files lie on nodes, by node.
+	Jobs map[string][]detach.Left `json:"jobs,omitempty"`
+}
+
+// Folded is the report with what follows from something shown under its cause.
+func (r Report) Folded() Report {
+	r.Findings = pve.Fold(r.Findings)
+	return r
 }
 
 // QuorumTable is the arithmetic of votes for now and for what could be.
@@ -57,6 +69,8 @@ type HA struct {
 	States      map[string]int `json:"states"` // services by their state
 	Maintenance []string       `json:"maintenance,omitempty"`
 	Disarmed    string         `json:"disarmed,omitempty"`
+	// Age is how long ago the HA manager wrote it.
+	Age time.Duration `json:"age_ns,omitempty"`
 }
 
 // Guests counts guests of the cluster.
@@ -90,13 +104,14 @@ func Judge(s Snapshot, w pve.Wanted) Report {
 	}
 	if s.shared >= 0 {
 		source := s.Nodes[s.shared]
+		r.stale(source)
 		state := ha.Of(source.Hostname, source.answers)
 		rrd := readRRD(source)
 		r.highAvailability(state, members)
 		r.guests(source, state, rrd)
+		r.ceph(source, s)
 		r.storages(source, rrd, members)
 		r.memory(rrd, s)
-		r.ceph(source)
 		r.statistics(source, rrd, members)
 	} else if r.Formed {
 		r.add(pve.Finding{
@@ -106,6 +121,23 @@ func Judge(s Snapshot, w pve.Wanted) Report {
 	}
 	r.order()
 	return r
+}
+
+// stale says so when what all nodes have alike comes from one that is not quorate.
+func (r *Report) stale(source Node) {
+	if !r.Formed || source.Writable {
+		return
+	}
+	r.Stale = source.Host
+	follows := pve.CauseOf(r.Lost, source.Hostname)
+	if !r.Quorate {
+		follows = pve.CauseQuorum
+	}
+	r.add(pve.Finding{
+		Severity: pve.Warning, Node: source.Host, Check: "stale", Follows: follows,
+		Saw:  "what is shown of HA, storages and guests is what " + source.Host + " remembers from before quorum was lost",
+		Look: "pvecm status", Remedy: "bring quorum back and look again",
+	})
 }
 
 func (r *Report) add(f pve.Finding) { r.Findings = append(r.Findings, f) }

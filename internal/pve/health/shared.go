@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/pxrun/pxrun/internal/pve"
-	"github.com/pxrun/pxrun/internal/pve/ceph"
 	"github.com/pxrun/pxrun/internal/pve/config"
 	"github.com/pxrun/pxrun/internal/pve/ha"
 )
@@ -53,7 +52,7 @@ func (r *Report) storages(n Node, loads rrd, members []pve.NodeState) {
 		allowed := s.List("nodes")
 		for _, m := range members {
 			told, fresh := loads.storages[s.ID][m.Hostname]
-			if storage.Disabled || !m.Members.Online(m.Hostname) || len(allowed) > 0 && !slices.Contains(allowed, m.Hostname) {
+			if storage.Disabled || !n.Members.Online(m.Hostname) || len(allowed) > 0 && !slices.Contains(allowed, m.Hostname) {
 				continue
 			}
 			if !fresh {
@@ -65,14 +64,18 @@ func (r *Report) storages(n Node, loads rrd, members []pve.NodeState) {
 			}
 		}
 		r.Storages = append(r.Storages, storage)
-		r.storage(storage)
+		follows := ""
+		if ours := s.Type == "rbd" || s.Type == "cephfs"; ours && s.Values["monhost"] == "" {
+			follows = causeCeph // if Ceph serves, there is no such cause
+		}
+		r.storage(storage, follows)
 	}
 }
 
-func (r *Report) storage(s Storage) {
+func (r *Report) storage(s Storage, follows string) {
 	if len(s.Missing) > 0 {
 		r.add(pve.Finding{
-			Severity: pve.Warning, Check: "storage", Saw: fmt.Sprintf("%s (%s) is not reported active by %s", s.ID, s.Type, few(s.Missing)),
+			Severity: pve.Warning, Check: "storage", Follows: follows, Saw: fmt.Sprintf("%s (%s) is not reported active by %s", s.ID, s.Type, few(s.Missing)),
 			Look: "pvesm status --storage " + s.ID, Remedy: "check the server and the way to it, or disable the storage",
 		})
 	}
@@ -136,61 +139,5 @@ func (r *Report) memory(loads rrd, s Snapshot) {
 				Look: "pvesh get /cluster/resources --type node", Remedy: "without more memory elsewhere the node cannot be emptied, and a failure is not borne",
 			})
 		}
-	}
-}
-
-// Ceph is the short form of what its monitors say.
-type Ceph struct {
-	Health    string   `json:"health"`
-	Mons      int      `json:"mons"`
-	InQuorum  int      `json:"mons_in_quorum"`
-	OSDs      int      `json:"osds"`
-	Up        int      `json:"osds_up"`
-	In        int      `json:"osds_in"`
-	PGs       int      `json:"pgs"`
-	NotClean  string   `json:"pgs_not_clean,omitempty"`
-	Bytes     int64    `json:"bytes_total"`
-	Used      int64    `json:"bytes_used"`
-	Complains []string `json:"checks,omitempty"`
-}
-
-func (r *Report) ceph(n Node) {
-	text, err := n.text("h_ceph")
-	if err == nil && strings.TrimSpace(text) == "" {
-		return // there is no Ceph
-	}
-	var s *ceph.Status
-	if err == nil {
-		s, err = ceph.ParseStatus([]byte(text))
-	}
-	if err != nil {
-		r.Ceph = &Ceph{Health: "unknown"}
-		r.add(pve.Finding{
-			Severity: pve.Critical, Node: n.Host, Check: "ceph", Saw: "Ceph does not answer: " + err.Error(), Look: "timeout 15 ceph --connect-timeout 10 -s", Remedy: "check the monitors: systemctl status 'ceph-mon@*' on their nodes",
-		})
-		return
-	}
-	c := &Ceph{
-		Health: s.Health.Status, Mons: s.MonMap.NumMons, InQuorum: len(s.QuorumNames), OSDs: s.OSDs.Total, Up: s.OSDs.Up, In: s.OSDs.In, PGs: s.PGs.Total, NotClean: s.Clean(),
-		Bytes: s.PGs.Bytes, Used: s.PGs.Used, Complains: s.Complaints(),
-	}
-	r.Ceph = c
-	for _, text := range c.Complains {
-		remedy, maintenance := cephRemedy(text)
-		f := pve.Finding{Severity: pve.Warning, Check: "ceph", Saw: text, Look: "ceph health detail", Remedy: remedy}
-		name, _, _ := strings.Cut(text, ":")
-		if s.Health.Checks[name].Severity == "HEALTH_ERR" {
-			f.Severity = pve.Critical
-		}
-		if maintenance {
-			f.Check = "maintenance"
-		}
-		r.add(f)
-	}
-	if c.InQuorum < c.Mons && s.Health.Checks["MON_DOWN"].Severity == "" {
-		r.add(pve.Finding{Severity: pve.Warning, Check: "ceph", Saw: fmt.Sprintf("%d of %d monitors are in quorum", c.InQuorum, c.Mons), Look: "ceph quorum_status", Remedy: "start the monitor that is missing"})
-	}
-	if why := s.Serving(); why != "" {
-		r.add(pve.Finding{Severity: pve.Critical, Check: "ceph", Saw: why, Look: "ceph pg stat", Remedy: "bring OSDs back: data of the others cannot be reached"})
 	}
 }
