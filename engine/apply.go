@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/engine/event"
+	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/inventory"
 	"github.com/sourcegraph/conc"
 	"github.com/sourcegraph/conc/pool"
@@ -77,7 +78,8 @@ type run struct {
 	pending []pendingUndo     // temporary changes in place
 	failure *RunError         // why no further task is begun
 	moment  int               // orders what is begun on hosts
-	settled map[string]int    // by host: when a change without an undo was last begun, or one failed
+	blocks  map[*Rolling]module.Block
+	settled map[string]int // by host: when a change without an undo was last begun, or one failed
 }
 
 // perform takes the lease, does the steps, and gives the lease back.

@@ -23,8 +23,9 @@ func (r *run) attempt(ctx context.Context, n *node, subject string, on []invento
 	defer cancel()
 	defer func() { err = cause(ctx, err) }()
 
-	look := &target{e: r.e, b: r.b, n: n, hosts: on, run: r}
-	act := &target{e: r.e, b: r.b, n: n, hosts: on, run: r, acts: true}
+	block := r.blockOf(n.block, on[0].Name)
+	look := &target{e: r.e, b: r.b, n: n, hosts: on, run: r, block: block}
+	act := &target{e: r.e, b: r.b, n: n, hosts: on, run: r, acts: true, block: block}
 	if n.needsHost() {
 		if _, err := look.link(ctx, on[0].Name); err != nil {
 			return err
@@ -40,7 +41,7 @@ func (r *run) attempt(ctx context.Context, n *node, subject string, on []invento
 		return err
 	}
 	hp := r.approved.of(n.task.Path, subject, c.item)
-	if err := hp.refuse(changes); err != nil {
+	if err := hp.refuse(changes); err != nil && !(n.spec.Serves && n.block != nil) { // which follow what the others do
 		o.notDone = promises(changes)
 		return err
 	}

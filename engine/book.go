@@ -98,7 +98,7 @@ func (b *book) flatten(steps []Step, block *Rolling) {
 		case *Parallel:
 			b.flatten(s.Steps, block)
 		case *Rolling:
-			b.flatten(s.Steps, s)
+			b.flatten(slices.Concat(s.Steps, s.Between), s)
 		}
 	}
 }
@@ -231,7 +231,7 @@ func (n *node) callOf(s Scope) *call {
 	if err := guard(n.spec.Name, func() error { n.evaluate(s, c); return nil }); err != nil {
 		c.problems = diag.Error("Task cannot be evaluated", err.Error(), n.task.Range)
 	}
-	if c.known() {
+	if c.known() && n.block == nil { // in a block, what the tasks before it have found on the host may change until its turn
 		n.mu.Lock()
 		n.calls[key] = c
 		n.mu.Unlock()

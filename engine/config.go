@@ -42,6 +42,8 @@ type Config struct {
 	Source string
 	// Approve asks the person at the terminal; nil means that nobody is there.
 	Approve func(ctx context.Context, question string) error
+	// Consent waits until somebody lets a rolling block go on, and tells who. nil means that nobody can.
+	Consent func(ctx context.Context, p PausePoint) (by string, err error)
 	// Interrupts receives once for each interrupt of the user. The first one stops the run after the changes under way,
 	// the second one at once.
 	Interrupts <-chan struct{}
@@ -57,6 +59,13 @@ type Config struct {
 	Pending []event.Pending
 	// Clock is the engine's time. Default: the system's.
 	Clock Clock
+}
+
+// PausePoint is where a rolling block waits for an approval.
+type PausePoint struct {
+	Block, Host string
+	// Number counts the approvals that the run has asked for, from 1.
+	Number int
 }
 
 // Facts gathers the facts of a host.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/engine/event"
+	"github.com/sourcegraph/conc"
 )
 
 // stopper is how far a run has been told to stop. First nothing new is begun; a grace period later, waits end; and when
@@ -64,6 +65,23 @@ func (s *stopper) waiting(ctx context.Context) (context.Context, func()) {
 	return ctx, func() {
 		unhook()
 		cancel(nil)
+	}
+}
+
+// untilStopped derives a context that ends when nothing new may begin: for waits that nobody needs then.
+func (s *stopper) untilStopped(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var waiter conc.WaitGroup
+	waiter.Go(func() {
+		select {
+		case <-s.told:
+			cancel(s.stopped())
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		waiter.Wait()
 	}
 }
 

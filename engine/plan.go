@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"fmt"
 	"time"
 
+	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/engine/module"
 )
 
@@ -18,6 +20,8 @@ type Plan struct {
 	// Source is a digest of the files, variables and selections that the plan was made from.
 	Source string     `json:"source"`
 	Tasks  []TaskPlan `json:"tasks"`
+	// Blocks are the courses of rolling blocks.
+	Blocks []BlockPlan `json:"blocks,omitempty"`
 
 	digest string // of a plan that was loaded; its texts may have been redacted since
 }
@@ -35,6 +39,22 @@ type TaskPlan struct {
 	// Continue says that a failure on a host does not keep the others, or the later tasks, from running.
 	Continue bool       `json:"continue,omitempty"`
 	Hosts    []HostPlan `json:"hosts,omitempty"`
+}
+
+// BlockPlan is how a rolling block would go.
+type BlockPlan struct {
+	Name string `json:"name"`
+	// Step is the path of the task that knows the course; "" if the block goes over its hosts as they are written.
+	Step string `json:"step,omitempty"`
+	// Order are the hosts in their order, Idle those that are left alone, with the reason.
+	Order []string          `json:"order"`
+	Idle  map[string]string `json:"idle,omitempty"`
+	// Takes is about how long each host takes.
+	Takes   map[string]time.Duration `json:"takes_ns,omitempty"`
+	Showing *module.Showing          `json:"showing,omitempty"`
+	// Error says why the block must not be begun.
+	Error   string          `json:"error,omitempty"`
+	Refused module.Refusals `json:"refused,omitempty"`
 }
 
 // HostPlan is one task for one host. For a module of cluster scope there is one, and its changes name their hosts.
@@ -87,6 +107,12 @@ func (p *Plan) Blocked() error {
 			b.Failures = append(b.Failures, text)
 		}
 	}
+	for _, block := range p.Blocks {
+		if block.Error != "" {
+			b.Status = worse(b.Status, block.status())
+			b.Failures = append(b.Failures, fmt.Sprintf("rolling %q: %s", block.Name, block.Error))
+		}
+	}
 	if len(b.Failures) == 0 {
 		b.Failures = followers // what they follow is left out with its hosts, and they are not
 	}
@@ -94,4 +120,14 @@ func (p *Plan) Blocked() error {
 		return nil
 	}
 	return b
+}
+
+func (b BlockPlan) status() event.Status {
+	switch {
+	case len(b.Refused) > 0:
+		return event.Refused
+	case b.Error != "":
+		return event.Failed
+	}
+	return event.OK
 }

@@ -32,7 +32,7 @@ func (e *Engine) Plan(ctx context.Context, rb *Runbook) (*Plan, diag.List) {
 		p.plan.Cluster = rb.Cluster.Name
 	}
 	e.reach(ctx, b)
-	p.steps(ctx, rb.Steps, nil)
+	p.steps(ctx, rb.Steps, nil, nil)
 	problems = diag.Sort(append(problems, p.problems...))
 	if ctx.Err() != nil {
 		e.finishPlan(ctx, nil, start)
@@ -50,28 +50,33 @@ type planner struct {
 	plan    *Plan
 	results results
 	told    causes
+	// idle are the hosts of the block at hand on which it has nothing to do, with the reason.
+	idle map[string]string
 
 	mu       sync.Mutex
 	problems diag.List
 }
 
-// steps plans steps in order. planned are the changes of the steps before; it returns them with its own.
-func (p *planner) steps(ctx context.Context, steps []Step, planned []module.Planned) []module.Planned {
+// steps plans steps in order. planned are the changes of the steps before; it returns them with its own. Tasks that are not
+// wanted are passed over; nil wants all.
+func (p *planner) steps(ctx context.Context, steps []Step, planned []module.Planned, wanted func(*node) bool) []module.Planned {
 	for _, s := range steps {
 		if ctx.Err() != nil {
 			return planned
 		}
 		switch s := s.(type) {
 		case *Task:
-			planned = append(planned, p.task(ctx, p.b.byTask[s], planned)...)
+			if n := p.b.byTask[s]; wanted == nil || wanted(n) {
+				planned = append(planned, p.task(ctx, n, planned)...)
+			}
 		case *Parallel:
 			before := slices.Clip(planned)
 			for _, child := range s.Steps {
-				all := p.steps(ctx, []Step{child}, before)
+				all := p.steps(ctx, []Step{child}, before, wanted)
 				planned = append(planned, all[len(before):]...)
 			}
 		case *Rolling:
-			planned = p.steps(ctx, s.Steps, planned)
+			planned = p.rolling(ctx, s, planned)
 		}
 	}
 	return planned
@@ -93,8 +98,8 @@ func (p *planner) task(ctx context.Context, n *node, planned []module.Planned) [
 		p.results.put(n.task.Name, outcomes)
 	case tp.Deferred == "" && len(hosts) > 0:
 		tp.Hosts = p.hosts(ctx, n, hosts, planned, outcomes)
-		if len(outcomes) > 0 && len(outcomes) == len(hosts) {
-			p.results.put(n.task.Name, outcomes) // nothing will change here, so later tasks can rely on it
+		if len(outcomes) > 0 && (len(outcomes) == len(hosts) || n.block != nil) {
+			p.results.put(n.task.Name, outcomes) // nothing will change here, so later tasks can rely on it; in a block each host for itself
 		}
 	}
 	p.told.follow(path, tp.Hosts)
@@ -197,7 +202,7 @@ func (p *planner) host(ctx context.Context, n *node, subject string, on []invent
 	settled := true
 	var outcome *HostResult
 	for _, item := range items {
-		hp, res := p.item(ctx, n, subject, on, item, planned)
+		hp, res := p.unlessIdle(ctx, n, subject, on, item, planned)
 		plans = append(plans, hp)
 		if res == nil {
 			settled = false
@@ -209,6 +214,26 @@ func (p *planner) host(ctx context.Context, n *node, subject string, on []invent
 		return plans, nil
 	}
 	return plans, outcome
+}
+
+// unlessIdle leaves out the tasks of a rolling block that serve others which have nothing to do on the host. What clears up
+// after an earlier run is not left out.
+func (p *planner) unlessIdle(ctx context.Context, n *node, subject string, on []inventory.Host, item *Item, planned []module.Planned) (HostPlan, *HostResult) {
+	idle := p.idle[subject]
+	if idle == "" || n.block == nil || !n.spec.Serves {
+		return p.item(ctx, n, subject, on, item, planned)
+	}
+	parts, _ := p.b.partsOf(n.block)
+	if slices.Contains(parts.after, n) {
+		if hp, res := p.item(ctx, n, subject, on, item, planned); due(hp.Changes) {
+			return hp, res
+		}
+	}
+	hp := HostPlan{Host: subject, Skipped: idle}
+	if item != nil {
+		hp.Item = item.Key
+	}
+	return hp, &HostResult{Status: event.Skipped}
 }
 
 func (p *planner) item(ctx context.Context, n *node, subject string, on []inventory.Host, item *Item, planned []module.Planned) (HostPlan, *HostResult) {
@@ -227,6 +252,9 @@ func (p *planner) item(ctx context.Context, n *node, subject string, on []invent
 		}
 	}
 	t := &target{e: p.e, b: p.b, n: n, hosts: on, planned: planned}
+	if n.block != nil {
+		t.block = &module.Block{Name: n.block.Name, Planning: true}
+	}
 	if n.needsHost() {
 		if _, err := t.link(ctx, on[0].Name); err != nil {
 			setFailure(&hp, err)

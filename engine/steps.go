@@ -40,10 +40,41 @@ type Rolling struct {
 	Canary int
 	// MaxFailed is how many hosts may fail before the rest is left alone. It counts over the whole block. Default 0.
 	MaxFailed int
-	// Soak is waited after each batch, before the next.
+	// Soak is waited after each host, before another is begun.
 	Soak  time.Duration
 	Steps []Step
+	// Between are done with each host that is through, after the soak, while others are left.
+	Between []Step
+	// Pause says before which hosts somebody must approve; PauseLimit how long that may take. 0 means 24 hours.
+	Pause      Pause
+	PauseLimit time.Duration
+	// Hours bound when hosts are begun; nil is any time. A host that would not be through at their end is not begun.
+	Hours *Hours
+	// StopAfter bounds how long after the beginning of the block hosts may be at work; 0 is no limit. A host that would not be
+	// through by then is not begun.
+	StopAfter     time.Duration
+	OnHostFailure OnHostFailure
 }
+
+// Pause says before which hosts of a rolling block somebody must approve.
+type Pause string
+
+// The choices. AfterFirst lets the first host through and asks before all others, once.
+const (
+	NeverPause  Pause = "never"
+	BeforeHost  Pause = "before_node"
+	AfterFirst  Pause = "after_first"
+	pauseWithin       = 24 * time.Hour
+)
+
+// OnHostFailure says what a host that failed means for the hosts after it.
+type OnHostFailure string
+
+// The choices. SkipHost goes on with the others while the gates still let them.
+const (
+	StopBlock OnHostFailure = "stop"
+	SkipHost  OnHostFailure = "skip"
+)
 
 // Amount is a count or a percentage.
 type Amount struct {

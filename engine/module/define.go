@@ -47,3 +47,18 @@ func (d *defined[A, O]) Read(ctx context.Context, t Target, args any) (any, erro
 	}
 	return d.funcs.Read(ctx, t, *args.(*A))
 }
+
+// DefineRoller is Define for a module that knows the course of the rolling blocks in which its tasks stand. RollHost.Args are
+// pointers to A, nil for hosts that the task's when leaves out.
+func DefineRoller[A, O any](s Spec, f Funcs[A, O], roll func(ctx context.Context, t Target, r Roll) (Course, error)) Roller {
+	return &roller[A, O]{defined[A, O]{spec: s, funcs: f, args: schema.For[A](), outputs: schema.For[O]()}, roll}
+}
+
+type roller[A, O any] struct {
+	defined[A, O]
+	roll func(ctx context.Context, t Target, r Roll) (Course, error)
+}
+
+func (r *roller[A, O]) Roll(ctx context.Context, t Target, roll Roll) (Course, error) {
+	return r.roll(ctx, t, roll)
+}

@@ -69,6 +69,6 @@ func (Moved) Kind() string    { return "moved" }
 func (Downtime) Kind() string { return "downtime" }
 func (Votes) Kind() string    { return "votes" }
 func (Reading) Kind() string  { return "reading" }
-func (Version) Kind() string  { return "version" }
+func (Version) Kind() string  { return "package_version" }
 func (Phase) Kind() string    { return "phase" }
 func (KeptFile) Kind() string { return "kept_file" }

@@ -31,7 +31,7 @@ type Roll struct {
 // RollHost is a host of a rolling block.
 type RollHost struct {
 	Name string
-	// Args are the arguments of the Roller's own task on this host, decoded as its Plan gets them.
+	// Args are the arguments of the Roller's own task on this host, as DefineRoller says; nil where its when leaves the host out.
 	Args any
 	// Work are the changes that the block's other tasks would make there, those that only serve them (Spec.Serves) left out.
 	Work []Planned
@@ -69,6 +69,8 @@ func (r Roll) Find(name string) (RollHost, bool) {
 // Block is the rolling block in which a task is planned or performed, as far as a module may need it: who else is away.
 type Block struct {
 	Name string
+	// Planning says that the whole block is being planned: what stands against it as a whole is for its Roller to say.
+	Planning bool
 	// Away are the other hosts that are under way now. Empty while planning.
 	Away []string
 	// Later are the hosts that have not begun, in their order, Done those that are through.
