@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strings"
@@ -40,7 +41,7 @@ func (c causes) follow(step string, hosts []HostPlan) {
 // causesOf are what stands against a plan, whatever its task calls it.
 func causesOf(h *HostPlan) []string {
 	if len(h.Refused) == 0 {
-		return []string{h.Host + "\x00" + h.Error}
+		return []string{cmp.Or(h.Away, h.Host) + "\x00" + h.Error}
 	}
 	keys := make([]string, len(h.Refused))
 	for i, r := range h.Refused {

@@ -71,6 +71,8 @@ type HostPlan struct {
 	Follows string `json:"follows,omitempty"`
 	// Unreachable says that the host could not be connected to.
 	Unreachable bool `json:"unreachable,omitempty"`
+	// Away is the host that could not be connected to, where it is another than Host: a task for a whole cluster looks at all nodes.
+	Away string `json:"away,omitempty"`
 }
 
 // Empty reports whether there is nothing to do and nothing unknown.

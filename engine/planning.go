@@ -310,7 +310,10 @@ func (p *planner) collect(problems diag.List) {
 func setFailure(hp *HostPlan, err error) {
 	hp.Error = transport.Explain(err)
 	hp.Refused = refusals(err)
-	_, hp.Unreachable = errors.AsType[*transport.UnreachableError](err)
+	away, unreachable := errors.AsType[*transport.UnreachableError](err)
+	if hp.Unreachable = unreachable; unreachable && away.Host != hp.Host {
+		hp.Away = away.Host
+	}
 }
 
 // refusals are the gates that said no.

@@ -112,6 +112,7 @@ func (g *rolling) through(ctx context.Context) {
 func (g *rolling) stepsFor(host string) []Step {
 	if w := g.works[host]; w != nil && w.cleanUp {
 		p, _ := g.r.b.partsOf(g.b)
+		g.r.skipped(g.b, host, func(n *node) bool { return !slices.Contains(p.after, n) })
 		return g.b.Steps[p.tail:]
 	}
 	return g.b.Steps
@@ -207,7 +208,7 @@ func (g *rolling) skipIdle(ctx context.Context) bool {
 			any = true
 			g.w.skip(host)
 			g.total--
-			g.r.skipped(g.b, host)
+			g.r.skipped(g.b, host, func(*node) bool { return true })
 			g.r.e.tell(ctx, "", host, event.NodeDone{Block: g.b.Name, Status: event.Skipped, Reason: work.idle})
 		}
 	}

@@ -208,9 +208,12 @@ func idleOf(works map[string]*hostWork) map[string]string {
 	return idle
 }
 
-// skipped closes the records of a block for a host that is left alone.
-func (r *run) skipped(block *Rolling, host string) {
+// skipped closes the records of those tasks of a block that are left out on a host.
+func (r *run) skipped(block *Rolling, host string, which func(*node) bool) {
 	for _, rec := range r.recordsOf(block) {
+		if !which(rec.n) {
+			continue
+		}
 		rec.begin(r.e.cfg.Clock.Now())
 		rec.put(host, &outcome{status: event.Skipped, result: HostResult{Status: event.Skipped}})
 	}
