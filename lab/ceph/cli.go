@@ -27,6 +27,7 @@ type call struct {
 	command string // the words that named the handler
 	args    []string
 	flags   map[string]string // long options of the command
+	input   []byte            // of -i
 	out     strings.Builder
 	status  strings.Builder // what is told on stderr
 }
@@ -59,6 +60,13 @@ func (n *Node) ceph(ctx context.Context, p *machine.Proc) int {
 	limit, code, done := k.parse()
 	if done {
 		return code
+	}
+	if name := k.flags["in"]; name != "" {
+		var err error
+		if k.input, err = p.View().ReadFile(name); err != nil {
+			fmt.Fprintf(p.Stderr, "Can't open input file %s: [Errno 2] No such file or directory: '%s'\n", name, name)
+			return 1
+		}
 	}
 	handle, words := k.lookup()
 	c, err := n.connect(ctx, p.View(), limit)
@@ -116,6 +124,13 @@ func (k *call) finish(err error) int {
 	}
 	if strings.HasPrefix(k.format, "json") {
 		k.p.Println("") // as the real one does, for old consumers
+	}
+	if name := k.flags["out"]; name != "" && code == 0 {
+		if err := k.p.View().WriteFile(name, []byte(k.out.String()), 0o644); err != nil {
+			fmt.Fprintf(k.p.Stderr, "Can't open output file %s: %v\n", name, err)
+			return 1
+		}
+		return code
 	}
 	if text := k.out.String(); text != "" {
 		k.p.Println(strings.TrimRight(text, "\n"))

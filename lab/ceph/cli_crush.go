@@ -117,7 +117,7 @@ func crushCommands() map[string]handler {
 		"osd crush rule create-erasure": (*call).ruleErasure, "osd crush rule rm": (*call).ruleRemove, "osd crush class ls": (*call).classList, "osd crush class ls-osd": (*call).classOSDs,
 		"osd crush set-device-class": (*call).setClass, "osd crush rm-device-class": (*call).removeClass, "osd crush get-device-class": (*call).getClass, "osd crush tree": (*call).osdTree,
 		"osd crush add-bucket": (*call).addBucket, "osd crush move": (*call).moveBucket, "osd crush rm": (*call).removeBucket, "osd crush remove": (*call).removeBucket, "osd crush reweight": (*call).crushReweight,
-		"osd crush dump": (*call).crushDump, "osd getcrushmap": func(k *call) error { return k.say("%d", k.c.osdEpoch) },
+		"osd crush dump": (*call).crushDump, "osd getcrushmap": (*call).getMap, "osd setcrushmap": (*call).setMap,
 		"osd erasure-code-profile ls": (*call).profileList, "osd erasure-code-profile get": (*call).profileGet, "osd erasure-code-profile set": (*call).profileSet, "osd erasure-code-profile rm": (*call).profileRemove,
 	}
 }
@@ -152,6 +152,10 @@ func (c *Cluster) ruleObject(r *rule) object {
 		op = strings.Replace(op, "chooseleaf", "choose", 1)
 	}
 	steps := []object{{"op": "take", "item": root, "item_name": take}, {"op": op, "num": 0, "type": r.domain}, {"op": "emit"}}
+	if r.per > 0 {
+		steps[1]["op"] = strings.Replace(op, "chooseleaf", "choose", 1)
+		steps = slices.Insert(steps, 2, object{"op": op, "num": r.per, "type": "host"})
+	}
 	return object{"rule_id": r.id, "rule_name": r.name, "type": kind, "steps": steps}
 }
 

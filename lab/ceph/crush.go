@@ -22,6 +22,7 @@ type rule struct {
 	name    string
 	root    string
 	domain  string // kind of bucket; "osd" is none
+	per     int    // copies that each of them gets, on as many hosts; 0 is one
 	class   string // of devices; "" is all
 	erasure bool
 }
@@ -32,6 +33,8 @@ type crushMap struct {
 	rules   []*rule
 	lastID  int
 	lastRul int
+	version int
+	seen    string // the map's text when version was counted last
 }
 
 // bucketKinds are the types of buckets with their numbers.
@@ -137,6 +140,7 @@ type domain struct {
 	key    int // the bucket's id
 	weight float64
 	osds   []candidate
+	hosts  []domain // of a rule that takes several of each
 }
 
 func newDomain(key int, osds []candidate) domain {
@@ -174,7 +178,11 @@ func (c *Cluster) domains(r *rule) []domain {
 	walk = func(b *bucket) {
 		if b.kind == r.domain {
 			if osds := usable(b.all()); len(osds) > 0 {
-				out = append(out, newDomain(b.id, osds))
+				d := newDomain(b.id, osds)
+				if r.per > 0 {
+					d.hosts = hostsBelow(b, usable)
+				}
+				out = append(out, d)
 			}
 			return
 		}
@@ -186,9 +194,35 @@ func (c *Cluster) domains(r *rule) []domain {
 	return out
 }
 
-// place chooses the OSDs of a placement group: from each of the size domains that score best the OSD that scores best.
-// What is chosen changes as little as it can when domains come and go. Fewer domains than size give fewer OSDs.
-func place(pool, pg, size int, domains []domain) []int {
+// hostsBelow are the hosts of a bucket that have OSDs to take copies.
+func hostsBelow(b *bucket, usable func([]int) []candidate) []domain {
+	var out []domain
+	if b.kind == "host" {
+		if osds := usable(b.osds); len(osds) > 0 {
+			out = append(out, newDomain(b.id, osds))
+		}
+	}
+	for _, child := range b.children {
+		out = append(out, hostsBelow(child, usable)...)
+	}
+	return out
+}
+
+// placeBy chooses the OSDs of a placement group by a rule: of each of the domains that score best one, or as many as the rule
+// takes, each on a host of its own.
+func placeBy(r *rule, pool, pg, size int, domains []domain) []int {
+	if r.per == 0 {
+		return place(pool, pg, size, domains)
+	}
+	var out []int
+	for _, at := range best(pool, pg, size, domains) {
+		out = append(out, place(pool, pg, r.per, domains[at].hosts)...)
+	}
+	return out[:min(size, len(out))]
+}
+
+// best are the indices of the domains that score best, in order.
+func best(pool, pg, size int, domains []domain) []int {
 	type scored struct {
 		score float64
 		at    int
@@ -205,8 +239,18 @@ func place(pool, pg, size int, domains []domain) []int {
 	}
 	out := make([]int, 0, size)
 	for _, b := range best {
+		out = append(out, b.at)
+	}
+	return out
+}
+
+// place chooses the OSDs of a placement group: from each of the size domains that score best the OSD that scores best.
+// What is chosen changes as little as it can when domains come and go. Fewer domains than size give fewer OSDs.
+func place(pool, pg, size int, domains []domain) []int {
+	out := make([]int, 0, size)
+	for _, at := range best(pool, pg, size, domains) {
 		choice, low := -1, math.Inf(1)
-		for _, o := range domains[b.at].osds {
+		for _, o := range domains[at].osds {
 			if s := score(pool, pg, o.id, o.weight); s < low {
 				choice, low = o.id, s
 			}

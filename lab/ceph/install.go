@@ -102,6 +102,7 @@ func (n *Node) packages(version string) []machine.Package {
 	volume.Programs = map[string]machine.Program{"/usr/sbin/ceph-volume": n.volumeProgram}
 	base := one("ceph-base", "ceph-common")
 	base.Units = n.targetUnits()
+	base.Programs = map[string]machine.Program{"crushtool": crushtool}
 	return []machine.Package{
 		one("ceph", "ceph-mgr", "ceph-mon", "ceph-osd"), base, n.common(version), one("ceph-fuse"), mds, volume, mgr, one("ceph-mgr-modules-core"), mon, osd,
 	}

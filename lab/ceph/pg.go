@@ -183,7 +183,7 @@ func (c *Cluster) remap(now time.Duration) {
 	for _, p := range c.pools {
 		domains := c.domains(p.rule)
 		for i := range p.pgs {
-			c.replace(p, &p.pgs[i], place(p.id, i, p.size, domains), now)
+			c.replace(p, &p.pgs[i], placeBy(p.rule, p.id, i, p.size, domains), now)
 		}
 	}
 }

@@ -68,6 +68,35 @@ func mustPool(t require.TestingT, c *Cluster, name string, pgs, size, minSize in
 	return p
 }
 
+// A rule that takes two hosts of each datacenter gives each site half of the copies, whatever hosts the sites have.
+func TestCopiesLieOnBothSites(t *testing.T) {
+	c, clk := bare(5, 2)
+	for i, site := range []string{"a", "a", "a", "b", "b"} {
+		if c.crush.find(site) == nil {
+			c.crush.add(site, "datacenter", c.crush.find("default"))
+		}
+		c.crush.move(c.crush.find(fmt.Sprintf("pve%d", i+1)), c.crush.find(site))
+	}
+	p := mustPool(t, c, "vm", 64, 4, 2)
+	p.rule = c.crush.addRule(rule{name: "per_site", root: "default", domain: "datacenter", per: 2})
+	c.osdChanged(c.model.now())
+	pass(c, clk, 10*time.Minute)
+	for i := range p.pgs {
+		sites, hosts := map[string]int{}, map[string]bool{}
+		for _, o := range p.pgs[i].want {
+			host := c.crush.hostOf(o)
+			hosts[host.name] = true
+			sites[host.parent.name]++
+		}
+		require.Equal(t, map[string]int{"a": 2, "b": 2}, sites)
+		require.Len(t, hosts, 4)
+	}
+	require.Equal(t, 64, states(c)["active+clean"])
+	c.fail(0, 1, 2, 3, 4, 5)
+	pass(c, clk, 3*time.Second)
+	require.Empty(t, inactive(c), "site b alone serves")
+}
+
 func TestCopiesLieOnDifferentHosts(t *testing.T) {
 	c, clk := bare(5, 3)
 	p := mustPool(t, c, "vm", 256, 3, 2)
