@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"fmt"
 	"path"
 	"strings"
@@ -41,7 +40,14 @@ func (c causes) follow(step string, hosts []HostPlan) {
 // causesOf are what stands against a plan, whatever its task calls it.
 func causesOf(h *HostPlan) []string {
 	if len(h.Refused) == 0 {
-		return []string{cmp.Or(h.Away, h.Host) + "\x00" + h.Error}
+		if len(h.Away) == 0 {
+			return []string{h.Host + "\x00" + h.Error}
+		}
+		keys := make([]string, len(h.Away))
+		for i, a := range h.Away {
+			keys[i] = a.Host + "\x00" + a.Error
+		}
+		return keys
 	}
 	keys := make([]string, len(h.Refused))
 	for i, r := range h.Refused {

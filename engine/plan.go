@@ -71,8 +71,14 @@ type HostPlan struct {
 	Follows string `json:"follows,omitempty"`
 	// Unreachable says that the host could not be connected to.
 	Unreachable bool `json:"unreachable,omitempty"`
-	// Away is the host that could not be connected to, where it is another than Host: a task for a whole cluster looks at all nodes.
-	Away string `json:"away,omitempty"`
+	// Away are the hosts that could not be connected to, where they are others than Host: a task for a whole cluster looks at all nodes.
+	Away []Away `json:"away,omitempty"`
+}
+
+// Away is a host that could not be connected to, and why.
+type Away struct {
+	Host  string `json:"host"`
+	Error string `json:"error"`
 }
 
 // Empty reports whether there is nothing to do and nothing unknown.

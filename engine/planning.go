@@ -310,9 +310,32 @@ func (p *planner) collect(problems diag.List) {
 func setFailure(hp *HostPlan, err error) {
 	hp.Error = transport.Explain(err)
 	hp.Refused = refusals(err)
-	away, unreachable := errors.AsType[*transport.UnreachableError](err)
-	if hp.Unreachable = unreachable; unreachable && away.Host != hp.Host {
-		hp.Away = away.Host
+	away := awayOf(err)
+	hp.Unreachable = len(away) > 0
+	if slices.ContainsFunc(away, func(a Away) bool { return a.Host != hp.Host }) {
+		hp.Away = away
+	}
+}
+
+// awayOf finds the hosts of an error that could not be connected to, also in one that is made of several.
+func awayOf(err error) []Away {
+	switch e := err.(type) { //nolint:errorlint // it goes through them itself
+	case nil:
+		return nil
+	case *transport.UnreachableError:
+		return []Away{{e.Host, transport.Explain(e)}}
+	case interface{ Unwrap() []error }:
+		var all []Away
+		for _, one := range e.Unwrap() {
+			for _, a := range awayOf(one) {
+				if !slices.Contains(all, a) {
+					all = append(all, a)
+				}
+			}
+		}
+		return all
+	default:
+		return awayOf(errors.Unwrap(err))
 	}
 }
 

@@ -87,6 +87,11 @@ func (r *run) hostsOfRecord(rec *record, tp TaskPlan) []string {
 		if !slices.Contains(hosts, h.Host) {
 			hosts = append(hosts, h.Host)
 		}
+		for _, a := range h.Away {
+			if !slices.Contains(hosts, a.Host) {
+				hosts = append(hosts, a.Host)
+			}
+		}
 	}
 	for host := range rec.outcomes {
 		if !slices.Contains(hosts, host) {
@@ -101,6 +106,12 @@ func (r *run) hostsOfRecord(rec *record, tp TaskPlan) []string {
 func failedPlan(tp TaskPlan, host string) *HostPlan {
 	for _, h := range tp.Hosts {
 		if h.Error == "" {
+			continue
+		}
+		if i := slices.IndexFunc(h.Away, func(a Away) bool { return a.Host == host }); i >= 0 {
+			return &HostPlan{Host: host, Error: h.Away[i].Error, Unreachable: true}
+		}
+		if len(h.Away) > 0 {
 			continue
 		}
 		var mine module.Refusals

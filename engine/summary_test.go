@@ -1,10 +1,13 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/stretchr/testify/require"
 )
 
@@ -42,4 +45,32 @@ func TestAGateCountsForTheHostThatItNames(t *testing.T) {
 	tp.Hosts[0] = HostPlan{Host: "a", Error: "broken"}
 	require.Equal(t, "broken", failedPlan(tp, "a").Error)
 	require.Nil(t, failedPlan(tp, "c"))
+}
+
+func TestAHostThatIsAwayIsToldUnderItsOwnName(t *testing.T) {
+	gone := func(host string) error {
+		return &transport.UnreachableError{Host: host, Phase: "connect", Cause: errors.New("no route to host"), Hint: "give it power"}
+	}
+	hp := HostPlan{Host: "a"}
+	setFailure(&hp, fmt.Errorf("read the cluster: %w", errors.Join(gone("b"), gone("c"), gone("b"))))
+	require.True(t, hp.Unreachable)
+	require.Equal(t, []Away{{"b", "b: connect: no route to host\ngive it power"}, {"c", "c: connect: no route to host\ngive it power"}}, hp.Away)
+	tp := TaskPlan{Hosts: []HostPlan{hp}}
+	require.Nil(t, failedPlan(tp, "a"), "the task is only known by it")
+	require.Equal(t, event.Unreachable, failedPlan(tp, "c").status())
+	require.Contains(t, failedPlan(tp, "c").Error, "c: connect")
+
+	// A task of the host itself needs no more than its error.
+	hp = HostPlan{Host: "b"}
+	setFailure(&hp, gone("b"))
+	require.True(t, hp.Unreachable)
+	require.Empty(t, hp.Away)
+	require.Equal(t, event.Unreachable, failedPlan(TaskPlan{Hosts: []HostPlan{hp}}, "b").status())
+
+	// What a later task cannot do for the same reason is told once, whichever host it is known by.
+	told := causes{}
+	first, second := []HostPlan{{Host: "a", Error: "x", Away: []Away{{"b", "gone"}}}}, []HostPlan{{Host: "b", Error: "gone", Unreachable: true}}
+	told.follow("site/one", first)
+	told.follow("site/two", second)
+	require.Equal(t, "site/one", second[0].Follows)
 }

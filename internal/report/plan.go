@@ -255,6 +255,10 @@ func (v *planView) problems() {
 				for _, r := range h.Refused {
 					add(Problem{cmp.Or(r.Host, h.Host), r.Error()})
 				}
+			case len(h.Away) > 0:
+				for _, away := range h.Away {
+					add(Problem{Host: away.Host, Text: away.Error})
+				}
 			case h.Error != "":
 				add(Problem{h.Host, h.Error})
 			}

@@ -211,6 +211,23 @@ func (h *handshake) explain(ctx context.Context, err error, keys *hostKeyCheck, 
 	}
 }
 
+// connectAdvice is what to do about a connection that could not be made, by what the network said.
+func connectAdvice(ep endpoint, err error) string {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "the host is up and nothing listens there: see whether sshd runs and on which port"
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return "nobody answers at that address: see whether the host has power (its console or management controller) and is on its network"
+	case errors.Is(err, syscall.ENETUNREACH):
+		return "this machine has no way into that network: ip route get " + ep.address
+	case errors.Is(err, syscall.ETIMEDOUT):
+		return fmt.Sprintf("see whether the host is up and no firewall drops port %d", ep.port)
+	case errors.Is(err, syscall.ECONNRESET):
+		return fmt.Sprintf("something on the way ends connections to port %d: look for a firewall or a proxy", ep.port)
+	}
+	return "see whether the host is up and the network path works"
+}
+
 // explainConnect tells why there is no network connection.
 func (d *Dialer) explainConnect(ctx context.Context, ep endpoint, err error) error {
 	make := func(phase string, cause error, hint string) error {
@@ -228,8 +245,5 @@ func (d *Dialer) explainConnect(ctx context.Context, ep endpoint, err error) err
 	if _, dns := errors.AsType[*net.DNSError](err); dns {
 		return make(phaseResolve, err, "use an address that exists, or an IP address")
 	}
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return make(phaseConnect, err, "nothing listens there: see whether sshd runs and on which port")
-	}
-	return make(phaseConnect, err, "see whether the host is up and the network path works")
+	return make(phaseConnect, err, connectAdvice(ep, err))
 }

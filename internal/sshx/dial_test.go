@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -374,4 +375,28 @@ func encrypt(t *testing.T, path, phrase string) string {
 	key, err := ssh.ParseRawPrivateKey(raw)
 	require.NoError(t, err)
 	return writeEncrypted(t, key, phrase)
+}
+
+func TestAdviceFitsWhatTheNetworkSaid(t *testing.T) {
+	for name, tt := range map[string]struct {
+		said error
+		want string
+	}{
+		"no power":      {syscall.EHOSTUNREACH, "nobody answers at that address: see whether the host has power"},
+		"no way there":  {syscall.ENETUNREACH, "ip route get 192.0.2.11"},
+		"refused":       {syscall.ECONNREFUSED, "the host is up and nothing listens there"},
+		"nothing comes": {syscall.ETIMEDOUT, "no firewall drops port 22"},
+		"reset":         {syscall.ECONNRESET, "something on the way ends connections to port 22"},
+		"anything else": {syscall.EPIPE, "see whether the host is up and the network path works"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := New(Config{DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", tt.said)}
+			}})
+			defer d.Close()
+			e := refusedDial(t, d, inventory.Host{Name: "pve1", Address: "192.0.2.11"})
+			require.Equal(t, "connect", e.Phase)
+			require.Contains(t, e.Hint, tt.want)
+		})
+	}
 }
