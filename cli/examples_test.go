@@ -62,13 +62,17 @@ func (e example) start(t *testing.T, binary string) *site {
 	return s
 }
 
+// raceDetector reports whether the tests have it.
+func raceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
 // swift is a program without the race detector where the tests have it: some hundred runs would take many minutes with
 // it, and every other test of the command line has it.
 func swift(t *testing.T) string {
 	t.Helper()
-	info, ok := debug.ReadBuildInfo()
-	require.True(t, ok)
-	if !slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if !raceDetector() {
 		return ""
 	}
 	binary := filepath.Join(t.TempDir(), "pxrun")

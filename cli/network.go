@@ -42,7 +42,7 @@ type network struct {
 func (a *app) network(ctx context.Context, doc *runbooks.Document, o networkOptions, note func(string)) (*network, error) {
 	n := &network{site: doc.Site, conns: map[string]transport.Conn{}}
 	cfg := sshx.Config{
-		Site: doc.Site, Home: a.Home, Agent: a.Env("SSH_AUTH_SOCK"), Note: note, Trace: a.traceDial,
+		Site: doc.Site, DialContext: a.Dial, Home: a.Home, Agent: a.Env("SSH_AUTH_SOCK"), Note: note, Trace: a.traceDial,
 	}
 	if a.Home != "" {
 		cfg.SSHConfigPath = filepath.Join(a.Home, ".ssh", "config")

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"context"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -26,6 +28,8 @@ type Streams struct {
 	Now  func() time.Time
 	// ReadSecret reads a line from the terminal without showing it.
 	ReadSecret func() (string, error)
+	// Dial opens network connections to hosts; nil means the real network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Signals starts the delivery of interrupts to a channel; stop ends it.
 	Signals func(chan<- os.Signal) (stop func())
 }

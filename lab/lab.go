@@ -132,6 +132,30 @@ func (l *Lab) Start(ctx context.Context) error {
 // Dial connects to a machine: any port of an address or name leads to its sshd. A machine that is off or cut off from
 // the outside is unreachable, one whose sshd does not run refuses.
 func (l *Lab) Dial(ctx context.Context, networkName, addr string) (net.Conn, error) {
+	h, err := l.reach(networkName, addr)
+	if err != nil {
+		return nil, err
+	}
+	if h.listen() == "" {
+		return nil, &net.OpError{Op: "dial", Net: networkName, Addr: textAddr(addr), Err: errors.New("the lab is not started")}
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", h.listen())
+}
+
+// Accept gives a machine's sshd a connection that came to it some other way than through its port: for a lab that is not
+// started and whose network is in memory. It fails where Dial would, and the connection is then the caller's.
+func (l *Lab) Accept(addr string, conn net.Conn) error {
+	h, err := l.reach(conn.RemoteAddr().Network(), addr)
+	if err != nil {
+		return err
+	}
+	l.wg.Go(func() { h.server.ServeConn(l.ctx, conn) })
+	return nil
+}
+
+// reach finds the machine to which a connection from outside leads.
+func (l *Lab) reach(networkName, addr string) (*host, error) {
 	name, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		name = addr
@@ -147,11 +171,8 @@ func (l *Lab) Dial(ctx context.Context, networkName, addr string) (net.Conn, err
 		return nil, fail(os.NewSyscallError("connect", syscall.EHOSTUNREACH))
 	case !h.machine.Accepting() || h.refusing():
 		return nil, fail(os.NewSyscallError("connect", syscall.ECONNREFUSED))
-	case h.listen() == "":
-		return nil, fail(errors.New("the lab is not started"))
 	}
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", h.listen())
+	return h, nil
 }
 
 // textAddr is an address that is only shown.
