@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Daemon is a process that a model runs without a program of the machine, such as the QEMU of a virtual guest.
@@ -12,6 +13,9 @@ type Daemon struct {
 
 // PID is the process's number.
 func (d *Daemon) PID() int { return d.process.pid }
+
+// Started is the uptime at which it began.
+func (d *Daemon) Started() time.Duration { return d.process.started }
 
 // End ends the process as if it had finished by itself.
 func (d *Daemon) End() { d.process.cancel(nil) }

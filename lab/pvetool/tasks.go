@@ -42,7 +42,8 @@ type Task struct {
 // Run runs a worker in the foreground as the command line does: its output and errors all go to stdout, only what it died
 // of goes to stderr in one line (reference §1.3). It returns the task's id and the exit status of the command.
 func (t *Tasks) Run(ctx context.Context, p *machine.Proc, task *Task, worker func(context.Context, io.Writer) error) (upid string, code int) {
-	upid = t.begin(task)
+	upid, over := t.begin(task)
+	defer over()
 	var logged strings.Builder
 	err := worker(ctx, io.MultiWriter(p.Stdout, &logged))
 	if ctx.Err() != nil || errors.Is(err, ErrKilled) {
@@ -62,7 +63,8 @@ func (t *Tasks) Run(ctx context.Context, p *machine.Proc, task *Task, worker fun
 
 // Background runs a worker that no command waits for, such as one of the HA manager. Its log is kept all the same.
 func (t *Tasks) Background(ctx context.Context, task *Task, worker func(context.Context, io.Writer) error) (upid string, err error) {
-	upid = t.begin(task)
+	upid, over := t.begin(task)
+	defer over()
 	var logged strings.Builder
 	err = worker(ctx, &logged)
 	if ctx.Err() == nil {
@@ -77,16 +79,21 @@ const (
 	taskActive = taskDir + "/active"
 )
 
-// begin makes a task id and notes the task as running.
-func (t *Tasks) begin(task *Task) string {
+// begin makes a task id, with the number and the start of the process that works on it (reference §1.5), and notes the task
+// as running. The process is there until over is called, or the power goes: the list of active tasks keeps what was cut off.
+func (t *Tasks) begin(task *Task) (upid string, over func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.started++
-	upid := fmt.Sprintf("UPID:%s:%08X:%08X:%08X:%s:%s:root@pam:", t.m.Name(), 1100+t.started, int(t.m.Uptime().Seconds()*100),
-		t.m.Now().Unix(), task.Kind, task.ID)
+	pid, start := 1100+t.started, t.m.Uptime()
+	over = func() {}
+	if worker, ok := t.m.Spawn([]string{"task UPID:" + t.m.Name() + ":"}, func(machine.Signal) {}); ok {
+		pid, start, over = worker.PID(), worker.Started(), worker.End
+	}
+	upid = fmt.Sprintf("UPID:%s:%08X:%08X:%08X:%s:%s:root@pam:", t.m.Name(), pid, start.Milliseconds()/10, t.m.Now().Unix(), task.Kind, task.ID)
 	active, _ := t.m.FS.ReadFile(taskActive)
 	t.write(taskActive, append(active, upid+" 1\n"...), 0o644)
-	return upid
+	return upid, over
 }
 
 // end writes the task's log and its line in the index.

@@ -245,8 +245,13 @@ func (n *Node) replicate(ctx context.Context, v *vfs.View, j job) error {
 	n.w.mu.Lock()
 	n.runs[j.id] = run{tried: started, known: true}
 	n.w.mu.Unlock()
+	worker, ok := m.Spawn([]string{"pvescheduler"}, func(machine.Signal) {})
+	if !ok {
+		return context.Canceled // the power went
+	}
+	defer worker.End()
 	n.changeState(j, func(s *jobState) {
-		s.PID, s.PTime, s.LastNode, s.LastTry, s.LastIteration = 1, "1", n.n.Name(), begin, begin
+		s.PID, s.PTime, s.LastNode, s.LastTry, s.LastIteration = worker.PID(), strconv.FormatInt(worker.Started().Milliseconds()/10, 10), n.n.Name(), begin, begin
 	})
 	err := n.n.Phase(ctx, "replication:sync", syncTime)
 	if err == nil {

@@ -131,3 +131,20 @@ func (s *Status) Complaints() []string {
 
 // InQuorum reports whether a monitor is part of the quorum.
 func (s *Status) InQuorum(mon string) bool { return s != nil && slices.Contains(s.QuorumNames, mon) }
+
+// MonNames reads the output of ceph mon dump -f json: all monitors, in quorum or not.
+func MonNames(text []byte) ([]string, error) {
+	var raw struct {
+		Mons []struct {
+			Name string `json:"name"`
+		} `json:"mons"`
+	}
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return nil, fmt.Errorf("ceph mon dump: %w", err)
+	}
+	names := make([]string, len(raw.Mons))
+	for i, m := range raw.Mons {
+		names[i] = m.Name
+	}
+	return names, nil
+}

@@ -1,0 +1,269 @@
+package gates
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve"
+	"github.com/pxrun/pxrun/internal/pve/frame"
+	"github.com/pxrun/pxrun/internal/pve/guest"
+	"github.com/pxrun/pxrun/internal/pve/ha"
+	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/sourcegraph/conc/pool"
+)
+
+// Facts are what the gates are judged by, read at one time.
+type Facts struct {
+	Node string
+	// Proxmox says that the node has Proxmox VE. Err is why it could not be read.
+	Proxmox bool
+	Err     error
+	// States are what the nodes of the cluster say, the node itself included.
+	States []pve.NodeState
+	// HA is what the HA manager says; nil if no quorate node could tell.
+	HA *ha.State
+	// Running are the guests whose processes exist on the node, with an error if that could not be told.
+	Running    map[int]guest.Kind
+	RunningErr error
+	// Workers are tasks that run on the node, and migrations elsewhere that lead to it.
+	Workers    []Worker
+	WorkersErr error
+	// Ceph is nil where no Ceph is configured.
+	Ceph *CephFacts
+}
+
+// Worker is a running task.
+type Worker struct {
+	Node, Type, ID string
+	// To is where a migration leads, "" if its log does not say so yet.
+	To string
+}
+
+func (w Worker) String() string { return strings.TrimSpace(w.Type+" "+w.ID) + " on " + w.Node }
+
+const (
+	readSeconds  = 10
+	probeTimeout = 60 * time.Second
+)
+
+// membership are the reads by which the nodes are compared.
+var membership = func() []frame.Read {
+	return slices.DeleteFunc(pve.NodeReads(), func(r frame.Read) bool {
+		return !slices.Contains([]string{"id", "pmxcfs", "members", "conf", "localconf", "quorum", "links"}, r.Name)
+	})
+}()
+
+// workers lists the running tasks of a node: those in the list of active tasks whose process still is the one that they name
+// (reference §1.5), with the line of a migration's log that says where it leads.
+const workers = `sh -c 'f=/var/log/pve/tasks/active; [ -e "$f" ] || exit 0
+while read -r upid rest; do
+	case $upid in UPID:*:*:*:*:*:*) ;; *) continue;; esac
+	old=$IFS; IFS=:; set -- $upid; IFS=$old
+	[ -n "$3" ] || continue
+	read -r stat <"/proc/$((0x$3))/stat" || continue
+	echo "$upid ${stat##*) }"
+	case $6 in qmigrate|vzmigrate) ;; *) continue;; esac
+	d=${5%?}; grep -m 1 -o "to node .[A-Za-z0-9-]*" "/var/log/pve/tasks/${5#"$d"}/$upid"
+done <"$f" 2>/dev/null; exit 0'`
+
+// replicating lists the processes of replication jobs that are under way, if they exist.
+const replicating = `sh -c 'f=/var/lib/pve-manager/pve-replication-state.json; [ -e "$f" ] || exit 0
+for p in $(grep -oE "\"pid\" *: *\"?[0-9]+" "$f" | grep -oE "[0-9]+$"); do [ -d "/proc/$p" ] && echo "$p"; done; exit 0'`
+
+var (
+	workersRead = frame.Read{Name: "workers", Seconds: readSeconds, Command: workers}
+	cephRead    = frame.Read{Name: "ceph_conf", Seconds: readSeconds, Pmxcfs: true, Command: `sh -c 'if [ -e /etc/pve/ceph.conf ]; then echo yes; else stat /etc/pve/local >/dev/null && echo no; fi'`}
+	ownReads    = []frame.Read{
+		{Name: "version", Seconds: readSeconds, Command: `sh -c 'if [ -e /usr/bin/pveversion ]; then echo pve; fi'`},
+		{Name: "replicating", Seconds: readSeconds, Command: replicating},
+		{Name: "ceph_dirs", Seconds: readSeconds, Command: `sh -c 'for d in /var/lib/ceph/osd/ceph-* /var/lib/ceph/mon/ceph-*; do if [ -d "$d" ]; then echo "${d#/var/lib/ceph/}"; fi; done'`},
+	}
+	otherProbe = probe(membership, []frame.Read{workersRead})
+	// tellingProbe asks also for what all nodes have alike.
+	tellingProbe = probe(membership, []frame.Read{workersRead, cephRead}, ha.Reads())
+	ownProbe     = probe(membership, []frame.Read{workersRead, cephRead}, ownReads)
+)
+
+func probe(reads ...[]frame.Read) transport.Command {
+	return transport.Command{Script: frame.Script(slices.Concat(reads...)...), Timeout: probeTimeout}
+}
+
+// witnesses are how many of the others are asked for what all have alike.
+const witnesses = 2
+
+// reader collects facts.
+type reader struct {
+	t    module.Target
+	o    Options
+	node string
+	mu   sync.Mutex
+	f    Facts
+	said map[string]map[string]frame.Answer
+}
+
+// read reads everything that the gates rest on: each node in one round trip, then Ceph.
+func read(ctx context.Context, t module.Target, node string, o Options) Facts {
+	r := &reader{t: t, o: o, node: node, f: Facts{Node: node}, said: map[string]map[string]frame.Answer{}}
+	names := clusterOf(t, node)
+	r.f.States = make([]pve.NodeState, len(names))
+	all := pool.New().WithMaxGoroutines(64)
+	asked := 0
+	for i, name := range names {
+		command := otherProbe
+		switch {
+		case name == node:
+			command = ownProbe
+		case asked < witnesses && !slices.Contains(o.Away, name):
+			command = tellingProbe
+			asked++
+		}
+		all.Go(func() { r.f.States[i] = r.ask(ctx, name, command) })
+	}
+	all.Go(func() { r.running(ctx) })
+	all.Wait()
+	r.own()
+	r.elsewhere(ctx)
+	r.askCeph(ctx)
+	return r.f
+}
+
+// clusterOf are the nodes of the cluster that a node is in, by the inventory.
+func clusterOf(t module.Target, node string) []string {
+	if c := t.Cluster(); c != nil && slices.Contains(c.Nodes, node) {
+		return c.Nodes
+	}
+	if h, ok := t.Site().Host(node); ok && h.Cluster != "" {
+		for _, c := range t.Site().Clusters {
+			if c.Name == h.Cluster {
+				return c.Nodes
+			}
+		}
+	}
+	return []string{node}
+}
+
+// ask reads one node.
+func (r *reader) ask(ctx context.Context, host string, command transport.Command) pve.NodeState {
+	failed := func(err error) pve.NodeState {
+		return pve.NodeState{Host: host, Err: err, Unread: map[string]string{}}
+	}
+	conn, err := r.t.Conn(ctx, host)
+	if err != nil {
+		return failed(err)
+	}
+	result, err := conn.Run(ctx, command)
+	if err != nil {
+		return failed(err)
+	}
+	answers, err := frame.Parse(result.Stdout)
+	if err != nil {
+		return failed(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.said[host] = answers
+	return pve.NodeOf(host, answers)
+}
+
+func (r *reader) running(ctx context.Context) {
+	conn, err := r.t.Conn(ctx, r.node)
+	if err != nil {
+		r.f.RunningErr = err
+		return
+	}
+	n := guest.ReadNode(ctx, r.node, conn)
+	r.f.Running, r.f.RunningErr = n.Running, n.Err
+}
+
+// own takes what the node says of itself.
+func (r *reader) own() {
+	for _, s := range r.f.States {
+		if s.Host == r.node {
+			r.f.Err = s.Err
+		}
+	}
+	answers := r.said[r.node]
+	text, why := answers["version"].Found()
+	r.f.Proxmox = r.f.Err != nil || why != "" || strings.TrimSpace(string(text)) == "pve"
+	for _, s := range r.f.States {
+		a, asked := r.said[s.Host]["workers"]
+		if !asked {
+			continue
+		}
+		list, err := parseWorkers(s.Host, a)
+		if err != nil && s.Host == r.node {
+			r.f.WorkersErr = err
+		}
+		for _, w := range list {
+			if s.Host == r.node || w.To == r.node {
+				r.f.Workers = append(r.f.Workers, w)
+			}
+		}
+	}
+	text, why = answers["replicating"].Found()
+	if why != "" && r.f.WorkersErr == nil {
+		r.f.WorkersErr = errors.New("whether replication runs: " + why)
+	}
+	for range strings.Fields(string(text)) {
+		r.f.Workers = append(r.f.Workers, Worker{Node: r.node, Type: "replication"})
+	}
+	if r.f.Err != nil && r.f.WorkersErr == nil {
+		r.f.WorkersErr = r.f.Err
+	}
+}
+
+// parseWorkers reads the answer to the question for running tasks.
+func parseWorkers(host string, a frame.Answer) ([]Worker, error) {
+	if a.RC != 0 {
+		return nil, fmt.Errorf("%s: its running tasks cannot be read: %s", host, strings.TrimSpace(string(a.Text)))
+	}
+	var out []Worker
+	current := -1
+	for line := range strings.Lines(string(a.Text)) {
+		f := strings.Fields(line)
+		if len(f) == 3 && f[0] == "to" && f[1] == "node" && current >= 0 {
+			out[current].To = strings.Trim(f[2], "'\"")
+			continue
+		}
+		current = -1
+		if len(f) < 21 || !strings.HasPrefix(f[0], "UPID:") {
+			continue
+		}
+		part := strings.Split(f[0], ":")
+		// Of a process with that number: state is its third field, the time of its start the 22nd.
+		if start, err := strconv.ParseUint(part[3], 16, 64); err != nil || strconv.FormatUint(start, 10) != f[20] {
+			continue // the number is another process's by now
+		}
+		out = append(out, Worker{Node: host, Type: part[5], ID: part[6]})
+		current = len(out) - 1
+	}
+	return out, nil
+}
+
+// elsewhere takes what all nodes have alike from a quorate one, the two that were asked for it first.
+func (r *reader) elsewhere(ctx context.Context) {
+	for pass := range 2 {
+		for i, s := range r.f.States {
+			if s.Host == r.node || s.Err != nil || !s.Writable || slices.Contains(r.o.Away, s.Host) {
+				continue
+			}
+			if _, told := r.said[s.Host]["ha_time"]; !told {
+				if pass == 0 {
+					continue
+				}
+				r.f.States[i] = r.ask(ctx, s.Host, tellingProbe)
+			}
+			if answers := r.said[s.Host]; r.f.States[i].Err == nil {
+				r.f.HA = ha.Of(s.Host, answers)
+				return
+			}
+		}
+	}
+}

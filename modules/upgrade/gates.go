@@ -1,0 +1,29 @@
+package upgrade
+
+import (
+	"context"
+
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/modules/internal/gates"
+)
+
+// gateOptions say what a gate lets pass: see gates.Options. Gate and Away need not be filled in.
+type gateOptions = gates.Options
+
+// mayGoDown reads, right before a disruptive act, everything that says whether a node may be down: quorum without it, the other
+// nodes, corosync's links, the HA manager, Ceph, tasks in progress and, with o.Empty, running guests. Those that are under way in
+// the same rolling block count as gone. The readings are recorded. No refusal means yes; what could not be read is a refusal.
+func mayGoDown(ctx context.Context, t module.Target, node string, o gateOptions) (module.Refusals, error) {
+	return gates.Check(ctx, t, node, inBlock(t, node, o))
+}
+
+// inBlock fills in what the target knows.
+func inBlock(t module.Target, node string, o gateOptions) gateOptions {
+	if b := t.Block(); b != nil && o.Away == nil {
+		o.Away = b.Away
+	}
+	if o.Gate == "" {
+		o.Gate = "take " + node + " down"
+	}
+	return o
+}
