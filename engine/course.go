@@ -106,7 +106,7 @@ func (p *planner) over(block *Rolling) ([]string, error) {
 	if problems.HasErrors() || unknown != nil {
 		return nil, nil
 	}
-	return p.e.selected(hosts, nil), nil
+	return p.e.among(hosts, nil), nil
 }
 
 func (p *planner) course(ctx context.Context, block *Rolling, bp *BlockPlan, hosts []string, works map[string]*hostWork) {
@@ -140,8 +140,8 @@ func (e *Engine) tellCourse(ctx context.Context, step, block string, c *module.C
 	e.tell(ctx, step, "", told)
 }
 
-// selected are hosts within the selection and among only, if that is given, each once.
-func (e *Engine) selected(hosts, only []string) []string {
+// among are hosts of the selection and among only, if that is given, each once.
+func (e *Engine) among(hosts, only []string) []string {
 	order := []string{}
 	for _, h := range hosts {
 		in := len(e.cfg.Limit) == 0 || slices.Contains(e.cfg.Limit, h)

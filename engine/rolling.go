@@ -271,7 +271,7 @@ func (r *run) over(b *Rolling, only []string) ([]string, error) {
 	if unknown != nil {
 		return nil, errors.New("its hosts cannot be known: " + unknown.Reason)
 	}
-	return r.e.selected(hosts, only), nil
+	return r.e.among(hosts, only), nil
 }
 
 // recordsOf are the records of a block's tasks.
