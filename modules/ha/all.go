@@ -6,5 +6,6 @@ import "github.com/pxrun/pxrun/engine/module"
 
 // All returns the modules of this family.
 func All() []module.Module {
-	return []module.Module{haGroup(), haRule(), haResource(), watchdog(), fenceDevice(), failoverDrill()}
+	turns := newTurns()
+	return []module.Module{haGroup(), haRule(), haResource(), watchdog(), fenceDevice(turns), failoverDrill(turns)}
 }

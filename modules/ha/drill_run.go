@@ -27,8 +27,14 @@ type drill struct {
 }
 
 // runDrill reads the gates again, cuts the node off, measures, and brings the node back whatever was measured.
-func runDrill(ctx context.Context, t module.Target, args failoverDrillArgs) error {
-	changes, err := planDrill(ctx, t, args)
+func runDrill(ctx context.Context, t module.Target, args failoverDrillArgs, turns *turns) (err error) {
+	mine, err := turns.take(ctx, t, args.Node[0], args.GiveUp+args.Return)
+	if err != nil {
+		return err
+	}
+	returned := false
+	defer func() { mine.end(returned) }()
+	changes, err := planDrill(ctx, t, args, turns)
 	if err != nil {
 		return err
 	}
@@ -46,14 +52,18 @@ func runDrill(ctx context.Context, t module.Target, args failoverDrillArgs) erro
 	if d.boot, err = bootID(ctx, t, d.node); err != nil {
 		return err
 	}
+	mine.begin()
 	if err := d.cut(ctx, t); err != nil {
-		return errors.Join(err, d.bringBack(ctx, t))
+		back := d.bringBack(ctx, t)
+		returned = back == nil
+		return errors.Join(err, back)
 	}
 	measured := d.measure(ctx, t)
+	d.tell(t)
 	if back := d.bringBack(ctx, t); back != nil {
 		return errors.Join(measured, back)
 	}
-	d.tell(t)
+	returned = true
 	if measured != nil {
 		return measured
 	}
@@ -219,14 +229,18 @@ func (d *drill) back(ctx context.Context, t module.Target) error {
 	return nil
 }
 
-// tell reports the times of all guests.
+// tell reports the times of all guests as soon as they are known. What missed the target is a warning.
 func (d *drill) tell(t module.Target) {
 	for _, sid := range d.guests {
-		text := sid + ": did not run elsewhere"
-		if took, ok := d.took[sid]; ok {
-			text = fmt.Sprintf("%s: %s until it ran elsewhere, target %s", sid, took, d.args.Target)
+		took, ok := d.took[sid]
+		switch {
+		case !ok:
+			t.Warn(d.node, fmt.Sprintf("drill: %s did not run elsewhere within %s, target %s", sid, d.args.GiveUp, d.args.Target))
+		case took > d.args.Target:
+			t.Warn(d.node, fmt.Sprintf("drill: %s ran elsewhere after %s, target %s missed", sid, took, d.args.Target))
+		default:
+			module.Tell(t, d.node, fmt.Sprintf("drill: %s ran elsewhere after %s, target %s met", sid, took, d.args.Target))
 		}
-		t.Warn(d.node, "drill: "+text)
 	}
 }
 

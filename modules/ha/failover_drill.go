@@ -40,10 +40,11 @@ type drillFence struct {
 	Password  secret.String  `hcl:"password" doc:"The password."`
 	Interface string         `hcl:"interface,optional" default:"lanplus" oneof:"lanplus lan" doc:"IPMI 2.0 (lanplus) or 1.5 (lan)."`
 	Via       inventory.Refs `hcl:"via,optional" doc:"The host that runs ipmitool (default: another node of the cluster)."`
+	Unproved  string         `hcl:"unproved,optional" default:"refuse" oneof:"refuse accept" doc:"What to do when the node itself cannot tell that the controller at the address is its own: refuse, or take the address as given. A controller that is known to be another one's is refused either way."`
 }
 
 func (f *drillFence) args() fenceDeviceArgs {
-	return fenceDeviceArgs{Address: f.Address, User: f.User, Password: f.Password, Interface: f.Interface, Via: f.Via, PowerWait: time.Minute}
+	return fenceDeviceArgs{Address: f.Address, User: f.User, Password: f.Password, Interface: f.Interface, Via: f.Via, Unproved: f.Unproved, PowerWait: time.Minute}
 }
 
 // Validate checks that the node is named twice.
@@ -65,11 +66,13 @@ type failoverDrillOut struct {
 	HAGuests []string `hcl:"ha_guests" doc:"The guests under HA that are on the node now."`
 }
 
-func failoverDrill() module.Module {
+func failoverDrill(turns *turns) module.Module {
 	return module.Define(module.Spec{
 		Name: "failover_drill", Summary: "Cut a node off, and measure how soon its HA guests run elsewhere", Doc: failoverDrillDoc, Scope: module.PerCluster, Risk: module.RiskDestructive,
 	}, module.Funcs[failoverDrillArgs, failoverDrillOut]{
-		Plan: planDrill,
+		Plan: func(ctx context.Context, t module.Target, args failoverDrillArgs) ([]module.Change, error) {
+			return planDrill(ctx, t, args, turns)
+		},
 		Read: func(ctx context.Context, t module.Target, args failoverDrillArgs) (failoverDrillOut, error) {
 			w, err := look(ctx, t)
 			if err != nil {
@@ -92,7 +95,7 @@ func (w *world) startedOn(node string) []string {
 	return out
 }
 
-func planDrill(ctx context.Context, t module.Target, args failoverDrillArgs) ([]module.Change, error) {
+func planDrill(ctx context.Context, t module.Target, args failoverDrillArgs, turns *turns) ([]module.Change, error) {
 	if t.Cluster() == nil {
 		return nil, errNoCluster
 	}
@@ -104,7 +107,7 @@ func planDrill(ctx context.Context, t module.Target, args failoverDrillArgs) ([]
 		}}
 	}
 	if len(t.Planned()) > 0 {
-		return []module.Change{drillChange(args, nil, "earlier tasks are going to change the cluster")}, nil
+		return []module.Change{drillChange(args, nil, "earlier tasks are going to change the cluster", turns)}, nil
 	}
 	w, err := look(ctx, t)
 	if err != nil {
@@ -122,18 +125,31 @@ func planDrill(ctx context.Context, t module.Target, args failoverDrillArgs) ([]
 			refusals = append(refusals, refusal)
 		}
 	} else {
-		d, err := deviceOf(ctx, t, node, args.Fence.args())
-		if err == nil {
-			_, err = d.status(ctx, t)
-		}
-		if err != nil {
-			refusals = append(refusals, d.refusal(err))
-		}
+		refusals = append(refusals, fenceRefuses(ctx, t, node, args.Fence.args())...)
 	}
 	if len(refusals) > 0 {
 		return nil, refusals
 	}
-	return []module.Change{drillChange(args, w.startedOn(node), "")}, nil
+	return []module.Change{drillChange(args, w.startedOn(node), "", turns)}, nil
+}
+
+// fenceRefuses says what speaks against cutting a node off by its controller: it does not answer, or may be another's.
+func fenceRefuses(ctx context.Context, t module.Target, node string, args fenceDeviceArgs) module.Refusals {
+	d, err := deviceOf(ctx, t, node, args)
+	if err != nil {
+		return module.Refusals{d.refusal(err)}
+	}
+	var refusals module.Refusals
+	whose := d.identify(ctx, t)
+	for _, one := range []*module.Refusal{d.foreign(whose), d.unproved(whose)} {
+		if one != nil {
+			return module.Refusals{one}
+		}
+	}
+	if _, err := d.status(ctx, t); err != nil {
+		refusals = append(refusals, d.refusal(err))
+	}
+	return refusals
 }
 
 // fencesItself refuses to stop corosync on a node that would not restart itself by it: its guests would go on running there,
@@ -241,22 +257,21 @@ for g in /run/qemu-server/*.pid /sys/fs/cgroup/lxc/[0-9]*; do
 done
 exec systemctl start corosync`
 
-func drillChange(args failoverDrillArgs, guests []string, predicted string) module.Change {
+func drillChange(args failoverDrillArgs, guests []string, predicted string, turns *turns) module.Change {
 	node := args.Node[0]
 	how := "stop corosync on " + node
-	if args.Fence != nil {
-		how = "cut the power of " + node
-	}
 	undo := &module.Undo{Host: node, Summary: "start corosync on " + node, Command: transport.Command{Script: backInCluster, Mutates: true, Timeout: time.Minute}}
 	if args.Fence != nil {
+		how = "cut the power of " + node
 		// The password of its controller is not stored: until somebody has switched it on, the node does not answer, and this stays listed.
-		undo.Summary = "switch the power of " + node + " on by hand, and see it in the cluster"
+		undo.Summary = "give " + node + " its power back (at its controller, " + args.Fence.Address + ") and see it in the cluster"
 	}
+	// What it costs is the time of the guests, which run again: that is disruptive and can be taken back.
 	return module.Change{
 		Undo: undo, Undoes: []string{node + "/drill"},
-		ID: node + "/drill", Host: node, Action: module.Run, Risk: module.RiskDestructive, Imperative: true, Predicted: predicted,
+		ID: node + "/drill", Host: node, Action: module.Run, Risk: module.RiskDisruptive, Imperative: true, Predicted: predicted,
 		Summary: how + ", measure until its HA guests run elsewhere, bring it back",
 		After:   map[string]any{"ha_guests": guests, "target": args.Target.String()},
-		Apply:   func(ctx context.Context, t module.Target) error { return runDrill(ctx, t, args) },
+		Apply:   func(ctx context.Context, t module.Target) error { return runDrill(ctx, t, args, turns) },
 	}
 }

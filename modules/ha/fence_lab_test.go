@@ -3,6 +3,7 @@ package ha_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/pxrun/pxrun/engine/module"
@@ -15,13 +16,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// guarded is a cluster whose third node has a management controller, and guests, of which 100 and 101 are under HA there.
+// guarded is a cluster whose nodes have management controllers; on the third run the guests 100 and 101.
 func guarded(t *testing.T) *labkit.Target {
 	t.Helper()
 	target := labkit.New(t, 3, func(s *lab.Spec) {
 		s.Speed = 20 // a node's death is told by the times of many daemons
-		s.Hosts[2].BMC = &bmc.Spec{Address: "198.51.100.13", User: "fence", Password: labkit.Password}
 		for i := range s.Hosts {
+			s.Hosts[i].BMC = &bmc.Spec{Address: fmt.Sprintf("198.51.100.%d", 11+i), User: "fence", Password: labkit.Password}
 			s.Hosts[i].Packages = []string{"ipmitool"}
 		}
 	})
@@ -95,7 +96,7 @@ func TestLabDrill(t *testing.T) {
 			changes, err := target.Plan(drill, drillArgs+fence)
 			require.NoError(t, err)
 			require.Len(t, changes, 1)
-			require.Equal(t, module.RiskDestructive, changes[0].Risk)
+			require.Equal(t, module.RiskDisruptive, changes[0].Risk)
 			require.NoError(t, target.Apply(changes))
 			require.Contains(t, target.Must("pve1", "cat /etc/pve/.vmlist"), `"100"`)
 			require.NotContains(t, target.Must("pve1", "ha-manager status"), "vm:100 (pve3")
