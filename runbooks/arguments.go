@@ -27,6 +27,7 @@ type arguments struct {
 	uses   uses
 	block  *engine.Rolling
 	task   string
+	label  hcl.Range // of the task's name
 	dir    string
 	wrong  diag.List // what is wrong whatever the host
 
@@ -70,7 +71,7 @@ func (a *arguments) decodeInto(v cty.Value, into any) diag.List {
 	if len(diags) > 0 {
 		return diags
 	}
-	return a.checkHosts(into)
+	return append(a.checkHosts(into), a.checkName(into)...)
 }
 
 // preview evaluates as far as possible before anything is known of hosts and results, and returns what is wrong
@@ -87,7 +88,11 @@ func (a *arguments) preview(s engine.Scope) diag.List {
 			diags = append(diags, diag.Error(e.Summary, a.detail(e), r)...)
 		}
 	}
-	return append(diags, a.checkHosts(args)...)
+	diags = append(diags, a.checkHosts(args)...)
+	if v.IsWhollyKnown() {
+		diags = append(diags, a.checkName(args)...)
+	}
+	return diags
 }
 
 func overlaps(diags diag.List, r hcl.Range) bool {

@@ -103,12 +103,36 @@ func (a *arguments) detail(e *schema.Error) string {
 	return fmt.Sprintf("%s The module %q takes one in %s.", e.Detail, a.module.Spec().Name, enumerate(takers))
 }
 
-// checkHosts reports hosts that an argument names and the inventory does not have.
+// checkName lets arguments judge the task's own name, which is the default for that of what many modules make.
+func (a *arguments) checkName(args any) diag.List {
+	judge, ok := args.(interface{ ValidateTask(name string) error })
+	if !ok {
+		return nil
+	}
+	if err := judge.ValidateTask(a.task); err != nil {
+		return diag.Error("Unusable name", fmt.Sprintf("The name of the task is that of what it makes: %v.", err), a.label)
+	}
+	return nil
+}
+
+// checkHosts reports hosts that an argument names and the inventory does not have, and hosts that are no nodes where only a
+// node of the runbook's cluster will do.
 func (a *arguments) checkHosts(args any) diag.List {
 	var diags diag.List
+	report := func(path cty.Path, summary, detail string) {
+		diags = append(diags, diag.Error(summary, detail, a.module.Args().RangeOf(a.body, path))...)
+	}
 	check := func(path cty.Path, name string) {
 		if !slices.Contains(a.env.hosts, name) {
-			diags = append(diags, diag.Error("Unknown host", fmt.Sprintf("There is no host %q.%s", name, suggestion(name, a.env.hosts)), a.module.Args().RangeOf(a.body, path))...)
+			report(path, "Unknown host", fmt.Sprintf("There is no host %q.%s", name, suggestion(name, a.env.hosts)))
+		}
+	}
+	checkNode := func(path cty.Path, name string) {
+		switch {
+		case !slices.Contains(a.env.hosts, name):
+			report(path, "Unknown host", fmt.Sprintf("There is no host %q.%s", name, suggestion(name, append(slices.Clone(a.env.nodes), a.env.hosts...))))
+		case len(a.env.nodes) > 0 && !slices.Contains(a.env.nodes, name):
+			report(path, "Not a node", fmt.Sprintf("The host %q is not a node of the cluster %q, which has %s.", name, a.env.cluster, enumerate(a.env.nodes)))
 		}
 	}
 	schema.Walk(a.module.Args(), args, func(path cty.Path, r inventory.Ref) {
@@ -119,6 +143,16 @@ func (a *arguments) checkHosts(args any) diag.List {
 	schema.Walk(a.module.Args(), args, func(path cty.Path, refs inventory.Refs) {
 		for i, name := range refs {
 			check(path.IndexInt(i), name)
+		}
+	})
+	schema.Walk(a.module.Args(), args, func(path cty.Path, r inventory.NodeRef) {
+		if r != "" {
+			checkNode(path, string(r))
+		}
+	})
+	schema.Walk(a.module.Args(), args, func(path cty.Path, refs inventory.NodeRefs) {
+		for i, name := range refs {
+			checkNode(path.IndexInt(i), name)
 		}
 	})
 	return diags

@@ -171,6 +171,7 @@ func (p bodyPlace) labels(d *hcl.Diagnostic) *hcl.Diagnostic {
 var homes = map[string]string{
 	"node": "inside of a cluster block", "validation": "inside of a variable block", "become": "inside of an ssh block",
 	"task": "inside of a runbook block", "parallel": "inside of a runbook block", "rolling": "inside of a runbook block",
+	"between": "inside of a rolling block", "argument": "inside of a runbook block", "hook": atTop,
 	"retry": "inside of a task block", "ssh": "at the top of a file, or inside of a cluster, node or host block",
 	"cluster": atTop, "host": atTop, "group": atTop, "variable": atTop, "locals": atTop, "secret": atTop, "runbook": atTop,
 	"module": atTop, "schedule": atTop, "notify": atTop, "pxrun": atTop,

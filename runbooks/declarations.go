@@ -19,6 +19,7 @@ var topLevel = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 	{Type: "locals"},
 	{Type: "secret", LabelNames: []string{"name"}},
 	{Type: "runbook", LabelNames: []string{"name"}},
+	{Type: "hook", LabelNames: []string{"runbook", "point"}},
 	{Type: "module", LabelNames: []string{"name"}},
 	{Type: "schedule", LabelNames: []string{"name"}},
 	{Type: "notify", LabelNames: []string{"name"}},
@@ -34,6 +35,7 @@ type declarations struct {
 	ssh                                                                          []*hcl.Block
 	settings                                                                     []*hcl.Block // pxrun { }
 	machines                                                                     []*hcl.Block // clusters and hosts in the files' order
+	hooks                                                                        []*hcl.Block // in the files' order
 	blocks                                                                       int          // all of them
 }
 
@@ -91,6 +93,9 @@ func (d *declarations) add(b *hcl.Block) diag.List {
 		return d.addLocals(b)
 	case "ssh":
 		d.ssh = append(d.ssh, b)
+		return nil
+	case "hook":
+		d.hooks = append(d.hooks, b)
 		return nil
 	case "pxrun":
 		d.settings = append(d.settings, b)

@@ -9,6 +9,7 @@ import (
 	"github.com/pxrun/pxrun/internal/diag"
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/inventory"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // Document is what a set of files says.
@@ -45,7 +46,12 @@ type RunbookInfo struct {
 	Cluster string
 	// Tasks are the names of its tasks in order, Tags all tags that they bear.
 	Tasks, Tags []string
-	Range       diag.Range
+	// Arguments are what it may be told. BuiltIn ones come with pxrun.
+	Arguments []Argument
+	BuiltIn   bool
+
+	known bool // its arguments were given, as far as they were
+	Range     diag.Range
 }
 
 func (l *loader) document() *Document {
@@ -74,6 +80,11 @@ func (d *Document) Runbook(name string) (*engine.Runbook, diag.List) {
 	i := slices.IndexFunc(d.built, func(rb *engine.Runbook) bool { return rb.Name == name })
 	if i < 0 {
 		return nil, diag.Error("Unknown runbook", fmt.Sprintf("There is no runbook %q.%s", name, suggestion(name, d.RunbookNames())), diag.Range{})
+	}
+	for _, a := range d.Runbooks[i].Arguments {
+		if a.Default == cty.NilVal && !d.Runbooks[i].known {
+			return nil, diag.Error("Missing argument", fmt.Sprintf("The runbook %q needs the argument %q: %s. Name the runbook and give it with --arg %s=…", name, a.Name, a.Description, a.Name), d.Runbooks[i].Range)
+		}
 	}
 	return d.built[i], nil
 }

@@ -20,8 +20,10 @@ type environment struct {
 	self map[string]map[string]cty.Value
 	// objects are the same as values, ready for use where facts are not needed.
 	objects map[string]cty.Value
-	// hosts are the names of all hosts.
-	hosts []string
+	// hosts are the names of all hosts, nodes those of the nodes of the runbook's cluster. No nodes: it has no cluster.
+	hosts, nodes []string
+	// cluster is the name of the runbook's cluster.
+	cluster string
 	// tasks are all tasks of the runbook that exist so far.
 	tasks map[string]*taskShape
 }
@@ -50,6 +52,9 @@ func (l *loader) newEnvironment(filename string, cluster *clusterDecl) *environm
 		objects: make(map[string]cty.Value, len(l.site.Hosts)),
 		hosts:   l.skeleton.hostNames(),
 		tasks:   map[string]*taskShape{},
+	}
+	if cluster != nil {
+		e.nodes, e.cluster = cluster.nodeNames(), cluster.name
 	}
 	for _, h := range l.site.Hosts {
 		parts := selfParts(h)
@@ -153,11 +158,15 @@ func (e *environment) known(m moment, t taskUse) bool {
 	if t.name == "" {
 		return false
 	}
-	result, ran := m.Results[t.name]
+	shape := e.tasks[t.name]
+	if shape == nil {
+		return false
+	}
+	result, ran := m.Results[shape.name]
 	if !ran {
 		return false
 	}
-	if shape := e.tasks[t.name]; shape != nil && shape.perHost(m) {
+	if shape.perHost(m) {
 		_, ran = result.Hosts[m.Host.Name]
 	}
 	return ran

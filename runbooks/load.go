@@ -72,6 +72,7 @@ type loader struct {
 	evaluation  evaluator
 	functionsIn map[string]map[string]function.Function
 	clusterSSH  map[string]inventory.SSH
+	stock       map[string]*hcl.Block // built-in runbooks that were asked for
 
 	site      *inventory.Site
 	values    map[string]cty.Value // of the runbooks' expressions
@@ -93,6 +94,7 @@ func newLoader(ctx context.Context, o Options, src *sources) *loader {
 		evaluation:  evaluator{done: map[ref]cty.Value{}},
 		functionsIn: map[string]map[string]function.Function{},
 		clusterSSH:  map[string]inventory.SSH{},
+		stock:       map[string]*hcl.Block{},
 	}
 	if o.Now != nil {
 		l.around.now = o.Now()
@@ -146,6 +148,7 @@ func (l *loader) load() {
 	}
 	l.loadSite()
 	l.declareModules()
+	l.checkHooks()
 	l.loadRunbooks()
 	l.loadSchedules()
 	l.loadNotifies()

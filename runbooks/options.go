@@ -30,6 +30,10 @@ type Options struct {
 	SecretsOf []string
 	// Prompt asks for the passphrase of an encrypted age identity. Without it such an identity is an error.
 	Prompt func(ctx context.Context, question string) (string, error)
+	// Runbook is the runbook that is to be run. A built-in one is part of the document only if it is named here or a task uses it.
+	Runbook string
+	// Arguments are what it is told: --arg, in order; a later one wins.
+	Arguments []Assignment
 	// Now is the clock behind timestamp(), which is the same everywhere in one document. Without it, timestamp() is an
 	// error.
 	Now func() time.Time

@@ -21,6 +21,8 @@ type scope struct {
 	cluster *clusterDecl
 	// constant refuses references to hosts, clusters and groups too: where no order of evaluation could serve them.
 	constant bool
+	// args are the arguments of the runbook.
+	args []string
 }
 
 // Attributes of the objects that expressions see.
@@ -102,6 +104,11 @@ func (l *loader) checkTraversal(t hcl.Traversal, sc scope) diag.List {
 		return l.checkAttribute(t, 1, "each", []string{"key", "value"})
 	case "task":
 		return l.checkTask(t, sc)
+	case "arg":
+		if len(sc.args) == 0 {
+			return diag.Error("No arguments here", "arg.<name> is an argument of the runbook, which it declares with: argument \"<name>\" { … }.", at)
+		}
+		return l.checkStep(t, "argument", sc.args)
 	case "runbook":
 		return diag.Error("Reference not possible here", "runbook.<name> can be used only as the runbook of a schedule.", at)
 	}
@@ -114,6 +121,9 @@ func (l *loader) checkTraversal(t hcl.Traversal, sc scope) diag.List {
 	}
 	if sc.tasks != nil {
 		known = append(known, "task")
+	}
+	if len(sc.args) > 0 {
+		known = append(known, "arg")
 	}
 	hint := diag.DidYouMean(root, known)
 	if hint == "" {

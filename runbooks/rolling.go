@@ -13,8 +13,9 @@ import (
 )
 
 var rollingSchema = &hcl.BodySchema{
-	Attributes: []hcl.AttributeSchema{{Name: "over", Required: true}, {Name: "max_unavailable"}, {Name: "canary"}, {Name: "max_failed"}, {Name: "soak"}},
-	Blocks:     append([]hcl.BlockHeaderSchema{{Type: "check", LabelNames: []string{"name"}}}, stepBlocks...),
+	Attributes: []hcl.AttributeSchema{{Name: "over", Required: true}, {Name: "max_unavailable"}, {Name: "canary"}, {Name: "max_failed"}, {Name: "soak"},
+		{Name: "pause"}, {Name: "pause_timeout"}, {Name: "window"}, {Name: "stop_after"}, {Name: "on_node_failure"}},
+	Blocks: append([]hcl.BlockHeaderSchema{{Type: "check", LabelNames: []string{"name"}}, {Type: "between"}}, stepBlocks...),
 }
 
 func (bu *builder) rolling(b *hcl.Block, p position) (engine.Step, map[string]taskInfo) {
@@ -41,6 +42,7 @@ func (bu *builder) rolling(b *hcl.Block, p position) (engine.Step, map[string]ta
 	a.whole("canary", 0, math.MaxInt32, &r.Canary)
 	a.whole("max_failed", 0, math.MaxInt32, &r.MaxFailed)
 	a.duration("soak", &r.Soak)
+	bu.control(a, r)
 	if over, ok := content.Attributes["over"]; ok {
 		r.Over = bu.hostsFunc(over, p, "")
 	} else {
@@ -48,17 +50,54 @@ func (bu *builder) rolling(b *hcl.Block, p position) (engine.Step, map[string]ta
 	}
 	inner := p
 	inner.rolling = r
-	var steps hcl.Blocks
+	var steps, between hcl.Blocks
 	for _, s := range content.Blocks {
-		if s.Type == "check" {
+		switch s.Type {
+		case "check":
 			bu.l.report(hookDiags(s))
-			continue
+		case "between":
+			between = append(between, s)
+		default:
+			steps = append(steps, s)
 		}
-		steps = append(steps, s)
 	}
 	var made map[string]taskInfo
 	r.Steps, made = bu.steps(steps, inner)
+	bu.between(r, between, inner.with(made))
 	return r, made
+}
+
+// control reads what says when hosts are begun, and who must approve.
+func (bu *builder) control(a attributes, r *engine.Rolling) {
+	var pause, failure string
+	a.oneOf("pause", &pause, string(engine.NeverPause), string(engine.BeforeHost), string(engine.AfterFirst))
+	r.Pause = engine.Pause(pause)
+	a.duration("pause_timeout", &r.PauseLimit)
+	a.duration("stop_after", &r.StopAfter)
+	a.oneOf("on_node_failure", &failure, string(engine.StopBlock), string(engine.SkipHost))
+	r.OnHostFailure = engine.OnHostFailure(failure)
+	if v, at, ok := a.value("window"); ok {
+		hours, diags := hoursOf(v, at)
+		bu.l.report(diags)
+		r.Hours = hours
+	}
+}
+
+// between builds what is done between two hosts: the block of that name, then the hooks.
+func (bu *builder) between(r *engine.Rolling, blocks hcl.Blocks, p position) {
+	p.hook = true
+	for i, b := range blocks {
+		if i > 0 {
+			bu.l.report(diag.Error("Duplicate between block", "There can be one between block.", b.DefRange))
+		}
+		content, diags := contentOf(b, parallelSchema)
+		bu.l.report(diags)
+		steps, made := bu.steps(content.Blocks, p)
+		r.Between = append(r.Between, steps...)
+		p = p.with(made)
+	}
+	steps, _ := bu.hooked(p, betweenNodes)
+	r.Between = append(r.Between, steps...)
 }
 
 // amountOf reads 2 or "20%".

@@ -18,17 +18,19 @@ var stepBlocks = []hcl.BlockHeaderSchema{
 }
 
 var (
-	runbookSchema  = &hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "cluster"}, {Name: "description"}, {Name: "hosts"}}, Blocks: stepBlocks}
+	runbookSchema  = &hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "cluster"}, {Name: "description"}, {Name: "hosts"}}, Blocks: append([]hcl.BlockHeaderSchema{{Type: "argument", LabelNames: []string{"name"}}}, stepBlocks...)}
 	parallelSchema = &hcl.BodySchema{Blocks: stepBlocks}
 )
 
 // builder makes the steps of one runbook.
 type builder struct {
-	l       *loader
-	name    string
-	cluster *clusterDecl
-	env     *environment
-	content *hcl.BodyContent
+	l *loader
+	// name is the path that tasks' paths begin with, prefix what their names begin with in results: both grow where a runbook is
+	// used inside another.
+	name, prefix string
+	cluster      *clusterDecl
+	env          *environment
+	content      *hcl.BodyContent
 	// hosts is the runbook's own hosts attribute; nil without one.
 	hosts *hcl.Attribute
 	// all are the tasks of the whole runbook in the files' order, defined where their blocks stand.
@@ -38,6 +40,13 @@ type builder struct {
 	blocks map[string]hcl.Range
 	info   *RunbookInfo
 	checks []func()
+	// args are the names of the runbook's arguments.
+	args []string
+	// hooksOf is the runbook whose hooks apply, points the places for hooks that it has.
+	hooksOf string
+	points  []string
+	// calls are the runbooks that this one stands inside of, itself included.
+	calls []string
 }
 
 func (l *loader) loadRunbooks() {
@@ -51,8 +60,13 @@ func (l *loader) loadRunbooks() {
 		}
 	}
 	l.optional = false
-	for _, name := range l.decls.runbooks.order {
-		l.loadRunbook(l.decls.runbooks.byName[name])
+	for _, b := range l.decls.hooks {
+		l.askForSecrets(b.Body)
+	}
+	for _, name := range l.wanted() {
+		if b, ok := l.callable(name); ok {
+			l.loadRunbook(b)
+		}
 	}
 }
 
@@ -96,22 +110,33 @@ func (l *loader) loadRunbook(b *hcl.Block) {
 	rb := &engine.Runbook{Name: b.Labels[0], Site: l.site, Range: b.DefRange}
 	info := RunbookInfo{Name: rb.Name, Range: b.DefRange}
 	l.attributes(content, scope{constant: true}).text("description", &info.Description)
-	bu := &builder{l: l, name: rb.Name, content: content, hosts: content.Attributes["hosts"], defined: map[string]hcl.Range{}, blocks: map[string]hcl.Range{}, info: &info}
+	bu := &builder{l: l, name: rb.Name, content: content, hosts: content.Attributes["hosts"], defined: map[string]hcl.Range{}, blocks: map[string]hcl.Range{}, info: &info, hooksOf: rb.Name, calls: []string{rb.Name}}
 	bu.cluster = l.runbookCluster(content, b.Body)
 	if bu.cluster != nil {
 		rb.Cluster, _ = l.site.Cluster(bu.cluster.name)
 		info.Cluster = bu.cluster.name
 	}
 	bu.env = l.newEnvironment(b.DefRange.Filename, bu.cluster)
+	declared := l.declareArguments(content)
+	info.Arguments = argumentsOf(declared)
+	_, info.BuiltIn = l.stock[rb.Name]
+	at := hcl.Range{}
+	if l.opts.Runbook == rb.Name {
+		at = b.DefRange
+	}
+	bu.bind(declared, l.directArguments(declared, rb.Name, b.DefRange), at, rb.Name)
+	info.known = at != hcl.Range{}
 	bu.collectTasks(content.Blocks)
+	bu.collectHooks()
 	rb.Steps, _ = bu.steps(content.Blocks, position{visible: map[string]taskInfo{}})
+	bu.hooksDone()
 	for _, check := range bu.checks {
 		check()
 	}
 	if len(rb.Steps) == 0 && !l.diags.HasErrors() {
 		l.report(diag.Warning("Empty runbook", fmt.Sprintf("The runbook %q has no steps.", rb.Name), b.DefRange))
 	}
-	info.Tasks = bu.all
+	info.Tasks = append(bu.all, info.Tasks...)
 	l.runbooks = append(l.runbooks, rb)
 	l.infos = append(l.infos, info)
 }
@@ -190,15 +215,20 @@ func (bu *builder) collectTasks(blocks hcl.Blocks) {
 		case "rolling":
 			inner, _, _ := b.Body.PartialContent(rollingSchema)
 			bu.collectTasks(inner.Blocks)
+		case "between":
+			inner, _, _ := b.Body.PartialContent(parallelSchema)
+			bu.collectTasks(inner.Blocks)
 		}
 	}
 }
 
 // position is where a step stands: what it can see, and what it is inside of.
 type position struct {
-	visible map[string]taskInfo
-	beside  []string
-	rolling *engine.Rolling
+	visible  map[string]taskInfo
+	beside   []string
+	rolling  *engine.Rolling
+	parallel bool
+	hook     bool // inside of a hook
 }
 
 // with is the position after some tasks.
@@ -218,17 +248,51 @@ func (p position) with(done map[string]taskInfo) position {
 func (bu *builder) steps(blocks hcl.Blocks, p position) ([]engine.Step, map[string]taskInfo) {
 	var steps []engine.Step
 	made := map[string]taskInfo{}
-	for _, b := range blocks {
-		s, done := bu.step(b, p)
-		if s != nil {
-			steps = append(steps, s)
-		}
+	add := func(more []engine.Step, done map[string]taskInfo) {
+		steps = append(steps, more...)
 		p = p.with(done)
 		for name, info := range done {
 			made[name] = info
 		}
 	}
+	for _, b := range blocks {
+		if b.Type == "argument" {
+			continue
+		}
+		if called, ok := bu.calledBy(b); ok {
+			add(bu.expand(called, b, p))
+			continue
+		}
+		hooks := p.rolling != nil && b.Type == "task" && !p.hook
+		if hooks {
+			at := p
+			at.hook = true
+			add(bu.hooked(at, pointsOf("before_", b)...))
+		}
+		s, done := bu.step(b, p)
+		if s != nil {
+			add([]engine.Step{s}, done)
+		} else {
+			add(nil, done)
+		}
+		if hooks {
+			at := p
+			at.hook = true
+			add(bu.hooked(at, pointsOf("after_", b)...))
+		}
+	}
 	return steps, made
+}
+
+// calledBy is the runbook that a task uses as its module, if it does.
+func (bu *builder) calledBy(b *hcl.Block) (*hcl.Block, bool) {
+	if b.Type != "task" {
+		return nil, false
+	}
+	if _, module := bu.l.opts.Modules.Get(b.Labels[0]); module {
+		return nil, false
+	}
+	return bu.l.callable(b.Labels[0])
 }
 
 func (bu *builder) step(b *hcl.Block, p position) (engine.Step, map[string]taskInfo) {
@@ -243,7 +307,7 @@ func (bu *builder) step(b *hcl.Block, p position) (engine.Step, map[string]taskI
 			// A task that is wrong still has a name that later ones may use.
 			return nil, map[string]taskInfo{b.Labels[1]: {any: true}}
 		}
-		return t, map[string]taskInfo{t.Name: {outputs: t.Module.Outputs().Type()}}
+		return t, map[string]taskInfo{b.Labels[1]: {outputs: t.Module.Outputs().Type()}}
 	}
 }
 
@@ -259,11 +323,16 @@ func (bu *builder) parallel(b *hcl.Block, p position) (engine.Step, map[string]t
 	}
 	for i, inner := range content.Blocks {
 		branch := p
+		branch.parallel = true
 		branch.beside = slices.Clone(p.beside)
 		for j, others := range names {
 			if j != i {
 				branch.beside = append(branch.beside, others...)
 			}
+		}
+		if called, ok := bu.calledBy(inner); ok {
+			_, _ = bu.expand(called, inner, branch) // which says that it cannot stand here
+			continue
 		}
 		s, done := bu.step(inner, branch)
 		if s != nil {
@@ -292,7 +361,7 @@ func tasksIn(b *hcl.Block) []string {
 // attributes reads a block of a runbook, whose expressions may use cluster.nodes.
 func (bu *builder) attributes(c *hcl.BodyContent) attributes {
 	return attributes{c.Attributes, func(expr hcl.Expression) cty.Value {
-		if wrong := bu.l.check(expr, scope{cluster: bu.cluster}); wrong.HasErrors() {
+		if wrong := bu.l.check(expr, scope{cluster: bu.cluster, args: bu.args}); wrong.HasErrors() {
 			bu.l.report(wrong)
 			return cty.DynamicVal
 		}

@@ -49,10 +49,10 @@ func (bu *builder) task(b *hcl.Block, p position) *engine.Task {
 	content, rest, diags := b.Body.PartialContent(common)
 	bu.l.report(bodyPlace{what: "The task block", body: b.Body, schema: common, at: b.DefRange}.explain(diags))
 	t := &engine.Task{
-		Path: bu.name + "/" + b.Labels[1], Name: b.Labels[1], Module: m, Range: b.DefRange, OnFailure: engine.Stop,
+		Path: bu.name + "/" + b.Labels[1], Name: bu.prefix + b.Labels[1], Module: m, Range: b.DefRange, OnFailure: engine.Stop,
 	}
 	bu.constants(t, content)
-	sc := bu.scope(p, t.Name)
+	sc := bu.scope(p, b.Labels[1])
 	shape := &taskShape{name: t.Name, block: p.rolling}
 	for _, f := range m.Outputs().Fields() {
 		shape.outputs = append(shape.outputs, f.Name)
@@ -68,7 +68,7 @@ func (bu *builder) task(b *hcl.Block, p position) *engine.Task {
 	t.Args = args.evaluate
 	t.NeedsFacts = when.facts || args.uses.facts
 	bu.checks = append(bu.checks, func() { bu.dryRun(t, args, when) })
-	bu.env.tasks[t.Name] = shape
+	bu.env.tasks[b.Labels[1]] = shape
 	return t
 }
 
@@ -81,7 +81,7 @@ func (bu *builder) module(b *hcl.Block) (module.Module, bool) {
 		bu.l.report(diag.Error("Not available yet", fmt.Sprintf("The module %q is written in Lua, which this version cannot run yet.", name), b.LabelRanges[0]))
 		return nil, false
 	}
-	known := append(bu.l.opts.Modules.Names(), bu.l.decls.modules.order...)
+	known := slices.Concat(bu.l.opts.Modules.Names(), bu.l.decls.modules.order, stockNames())
 	hint := diag.DidYouMean(name, known)
 	if hint == "" {
 		hint = " The command `pxrun modules` lists what there is."
@@ -91,7 +91,7 @@ func (bu *builder) module(b *hcl.Block) (module.Module, bool) {
 }
 
 func (bu *builder) scope(p position, current string) scope {
-	return scope{cluster: bu.cluster, tasks: &taskNames{all: bu.all, visible: p.visible, beside: p.beside, current: current}}
+	return scope{cluster: bu.cluster, args: bu.args, tasks: &taskNames{all: bu.all, visible: p.visible, beside: p.beside, current: current}}
 }
 
 var tagForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
@@ -252,7 +252,7 @@ func (e *environment) unknown(m moment, u uses) *engine.Unknown {
 func (bu *builder) arguments(t *engine.Task, b *hcl.Block, rest hcl.Body, sc scope, p position) *arguments {
 	spec := t.Module.Args().Spec()
 	a := &arguments{
-		env: bu.env, module: t.Module, body: rest, spec: spec, block: p.rolling, task: t.Name,
+		env: bu.env, module: t.Module, body: rest, spec: spec, block: p.rolling, task: t.Name, label: b.LabelRanges[len(b.LabelRanges)-1],
 		dir: filepath.Dir(bu.l.src.open(b.DefRange.Filename)),
 	}
 	traversals := hcldec.Variables(rest, spec)
