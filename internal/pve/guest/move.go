@@ -111,18 +111,25 @@ func (m Move) Has(c Code) bool {
 // CanMove decides whether and how a guest can go from where it is to a node, by the reference's refusals (§6.2, §6.7) and by
 // what Proxmox VE does not check: bridges, processors, versions, memory. All reasons are given, not the first alone. What is
 // not known counts against the move.
-func CanMove(s *Site, g Guest, to string, o Options) Move {
+func CanMove(s *Site, g Guest, to string, o Options) Move { return canMove(s, nil, g, to, o) }
+
+// needed are the reads without which nothing is known of any move.
+var needed = []string{"configs", "members", "storages", "ha resources", "ha manager", "ha guests"}
+
+// canMove decides, with the help of an index if there is one.
+func canMove(s *Site, x *Index, g Guest, to string, o Options) Move {
 	m := Move{Target: to, ByHA: g.ByHA()}
 	if g.Node == to {
 		m.Way = AtTarget
 		return m
 	}
-	running, known := s.Runs(g)
-	d := decision{s: s, g: g, to: to, o: o, m: &m, running: running}
+	d := decision{s: s, x: x, g: g, to: to, o: o, m: &m}
+	running, known := d.runs()
+	d.running = running
 	if !known {
 		d.no(StateUnknown, "whether it runs on "+g.Node+" is not known", "its state", g.Kind.Tool()+" status "+fmt.Sprint(g.ID), "")
 	}
-	if why := s.Missing("configs", "members", "storages", "ha resources", "ha manager", "ha guests"); why != "" {
+	if why := d.unread(); why != "" {
 		d.no(StateUnknown, why, "the files of /etc/pve", "ls /etc/pve", "")
 	}
 	d.identity()
@@ -144,6 +151,7 @@ func CanMove(s *Site, g Guest, to string, o Options) Move {
 // decision collects the reasons of one move.
 type decision struct {
 	s       *Site
+	x       *Index // nil: the site is asked
 	g       Guest
 	to      string
 	o       Options
@@ -209,10 +217,10 @@ func (d *decision) identity() {
 
 func (d *decision) target() {
 	switch {
-	case !slices.Contains(d.s.Names(), d.to):
+	case !d.member(d.to):
 		d.no(NoTarget, fmt.Sprintf("%s is no node of the cluster, which has %s", d.to, strings.Join(d.s.Names(), ", ")), "a node of it", "pvecm nodes", "")
 		return
-	case !d.s.Online(d.to):
+	case !d.online(d.to):
 		d.no(NoTarget, d.to+" is offline", "a node that is there", "pvecm status", "bring it back, or name another target")
 		return
 	}

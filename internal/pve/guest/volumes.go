@@ -9,7 +9,6 @@ import (
 
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/pve/config"
-	"github.com/pxrun/pxrun/internal/pve/storage"
 )
 
 // copyable are the types of local storages whose volumes Proxmox VE can copy to another node (reference §6.2).
@@ -58,7 +57,7 @@ func (d *decision) stored(v Volume) {
 		return
 	}
 	if v.CDROM && !v.CloudInit {
-		if !storage.Shared(from) {
+		if !d.shared(from) {
 			d.no(LocalMedium, fmt.Sprintf("%s holds %s, which only %s has", v.Key, v.File, d.g.Node), "no medium, or one on a shared storage", d.show(),
 				fmt.Sprintf("qm set %d --%s none,media=cdrom", d.g.ID, v.Key))
 		} else {
@@ -66,7 +65,7 @@ func (d *decision) stored(v Volume) {
 		}
 		return
 	}
-	shared := storage.Shared(from)
+	shared := d.shared(from)
 	name := v.Storage
 	if !shared || d.o.Storages[v.Storage] != "" {
 		name = d.o.storage(v.Storage)
@@ -75,7 +74,7 @@ func (d *decision) stored(v Volume) {
 	if !ok {
 		return
 	}
-	if !slices.Contains(storage.Content(to), content) && !v.Unused {
+	if !slices.Contains(d.content(to), content) && !v.Unused {
 		d.no(StorageContent, fmt.Sprintf("storage %s does not take content %s, which %s is", name, content, v.File), "a storage that does", "cat /etc/pve/storage.cfg", "another target_storage")
 	}
 	if shared {
@@ -87,13 +86,13 @@ func (d *decision) stored(v Volume) {
 // usable finds a storage that may be used on a node.
 func (d *decision) usable(name, node, volume string) (config.Section, bool) {
 	look := "cat /etc/pve/storage.cfg"
-	s, there := config.FindSection(d.s.Storages, name)
+	s, there := d.section(name)
 	switch {
 	case !there:
 		d.no(StorageMissing, fmt.Sprintf("storage %s of %s does not exist", name, volume), "a storage of that name", look, "target_storage")
 	case s.Is("disable"):
 		d.no(StorageMissing, fmt.Sprintf("storage %s of %s is disabled", name, volume), "an enabled one", look, "target_storage")
-	case len(storage.NodesOf(s, []string{node})) == 0:
+	case !d.there(s, node):
 		d.no(StorageMissing, fmt.Sprintf("storage %s of %s is not available on %s", name, volume, node), "a storage of both nodes", look, "target_storage, or another target")
 	default:
 		return s, true
@@ -173,7 +172,7 @@ func (d *decision) hardware() {
 			d.no(BridgeMissing, fmt.Sprintf("%s has no bridge %s", d.to, bridge), "the bridges of its network cards", "ip link show "+bridge, "make the bridge, or name another target")
 		}
 	}
-	if free := to.Memory - d.s.Committed(d.to) - d.o.Promised; d.g.Memory > free && !d.o.Overcommit {
+	if free := to.Memory - d.committed(d.to) - d.o.Promised; d.g.Memory > free && !d.o.Overcommit {
 		d.no(MemoryShort, fmt.Sprintf("%s has %s of %s left beside the guests that it runs, %s short", d.to, FormatBytes(max(free, 0)), FormatBytes(to.Memory), FormatBytes(d.g.Memory-max(free, 0))),
 			"its configured memory, "+FormatBytes(d.g.Memory), "pvesh get /cluster/resources --type vm", "overcommit = true")
 	}
@@ -181,8 +180,10 @@ func (d *decision) hardware() {
 	if d.g.Kind != VM || from == nil || from.Err != nil {
 		return
 	}
-	if pve.CompareVersions(to.QEMU, from.QEMU) < 0 || pve.CompareVersions(to.Manager, from.Manager) < 0 {
-		d.no(OlderTarget, fmt.Sprintf("%s runs an older version than %s: QEMU %s and %s, pve-manager %s and %s", d.to, d.g.Node, to.QEMU, from.QEMU, to.Manager, from.Manager),
+	qemu, manager := d.versions(d.to, to)
+	fromQEMU, fromManager := d.versions(d.g.Node, from)
+	if pve.CompareVersions(qemu, fromQEMU) < 0 || pve.CompareVersions(manager, fromManager) < 0 {
+		d.no(OlderTarget, fmt.Sprintf("%s runs an older version than %s: QEMU %s and %s, pve-manager %s and %s", d.to, d.g.Node, qemu, fromQEMU, manager, fromManager),
 			"the same or a newer version", "pveversion -v", "upgrade "+d.to+" first, or stop the machine: live migrations go to newer versions only")
 	}
 	if why := d.processor(from, to); why != "" {

@@ -1,0 +1,246 @@
+package rolling
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/pxrun/pxrun/internal/pve/guest"
+)
+
+// mover is a guest for which a node is looked for.
+type mover struct {
+	*leaving
+	r *resident
+	// fit are the nodes that have what it needs, no those that were asked about and refused it.
+	fit []uint64
+	no  map[int]guest.Move
+	// stuck is what keeps it from going anywhere.
+	stuck *guest.Move
+	// asked is the node that was asked about last and takes it.
+	asked     int
+	confirmed guest.Move
+	// choice is where it goes, of so many nodes that would do.
+	choice, choices int
+}
+
+// anywhere are the reasons that are the same for every target.
+var anywhere = []guest.Code{
+	guest.IsTemplate, guest.IsLocked, guest.InHAError, guest.HADisarmed, guest.LocalDevice, guest.LocalDisk, guest.LocalMedium, guest.LocalPath,
+	guest.HasClones, guest.ForeignVolume, guest.StorageKind, guest.StorageContent, guest.JobRemoved, guest.NeedsRestart, guest.StateUnknown,
+}
+
+// everywhere reports whether a reason is the same for every target. A snapshot travels to where a volume is replicated.
+func (v *mover) everywhere(r guest.Reason) bool {
+	return slices.Contains(anywhere, r.Code) || r.Code == guest.HasSnapshot && len(v.r.Jobs) == 0
+}
+
+// manner is how one of several nodes is chosen.
+type manner int
+
+const (
+	spread  manner = iota // the one with the greatest share of memory left
+	fitting               // the fullest that has room: what is left for big guests stays in one piece
+)
+
+// byUs finds nodes for all guests that pxrun moves itself. Guests are spread over the nodes as long as all find room so; then
+// they are packed, the biggest first; then, within bounds, all ways are tried.
+func (m *sim) byUs(all []leaving) {
+	var movers []*mover
+	for k := range all {
+		if l := &all[k]; l.moves && !l.ha {
+			r := &m.guests[l.i]
+			movers = append(movers, &mover{leaving: l, r: r, fit: m.fit(r.class), no: map[int]guest.Move{}, asked: -1, choice: -1})
+		}
+	}
+	if len(movers) == 0 {
+		return
+	}
+	slices.SortFunc(movers, func(a, b *mover) int { return cmp.Or(cmp.Compare(b.r.Memory, a.r.Memory), cmp.Compare(a.i, b.i)) })
+	for _, try := range []func([]*mover) int64{
+		func(list []*mover) int64 { return m.attempt(list, spread) },
+		func(list []*mover) int64 { return m.attempt(list, fitting) },
+		m.attemptNarrow,
+		m.search,
+	} {
+		if m.better(movers, try) {
+			break
+		}
+	}
+	m.settleMovers(movers)
+}
+
+// better tries a way and keeps it if it places more memory than what was found before. It reports whether all found room.
+func (m *sim) better(movers []*mover, try func([]*mover) int64) bool {
+	before, worst := make([]int, len(movers)), int64(-1)
+	for k, v := range movers {
+		before[k] = v.choice
+		if v.choice < 0 && v.stuck == nil {
+			worst = max(worst, 0) + max(v.r.Memory, 1)
+		}
+	}
+	left := try(movers)
+	if left >= worst {
+		for k, v := range movers {
+			v.choice = before[k]
+		}
+	}
+	return left == 0
+}
+
+// attempt gives each guest the best node at the moment, one after the other. It returns how much memory found no room.
+func (m *sim) attempt(movers []*mover, how manner) (left int64) {
+	free := m.frees()
+	for _, v := range movers {
+		v.choice = -1
+		if v.stuck != nil {
+			continue
+		}
+		if to := m.pick(v, free, how); to >= 0 {
+			v.choice = to
+			free[to] -= v.r.Memory
+		} else if v.stuck == nil {
+			left += max(v.r.Memory, 1)
+		}
+	}
+	return left
+}
+
+// attemptNarrow packs those first that have the fewest nodes to choose from.
+func (m *sim) attemptNarrow(movers []*mover) int64 {
+	free := m.frees()
+	width := make(map[*mover]int, len(movers))
+	for _, v := range movers {
+		width[v] = m.width(v, free)
+	}
+	ordered := slices.Clone(movers)
+	slices.SortStableFunc(ordered, func(a, b *mover) int { return cmp.Compare(width[a], width[b]) })
+	return m.attempt(ordered, fitting)
+}
+
+func (m *sim) width(v *mover, free []int64) (n int) {
+	for to := range m.places {
+		if m.room(v, to, free) {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *sim) frees() []int64 {
+	free := make([]int64, len(m.places))
+	for i := range m.places {
+		free[i] = m.places[i].free
+	}
+	return free
+}
+
+// room reports whether a node may be asked about and has the memory.
+func (m *sim) room(v *mover, to int, free []int64) bool {
+	if free[to] < v.r.Memory && !m.s.Overcommit || !m.could(v.r, to, v.fit) {
+		return false
+	}
+	if len(v.no) == 0 {
+		return true
+	}
+	_, refused := v.no[to]
+	return !refused
+}
+
+// pick chooses a node: first of all one that is through, so that the guest need not move again.
+func (m *sim) pick(v *mover, free []int64, how manner) int {
+	for v.stuck == nil {
+		best, choices := -1, 0
+		for to := range m.places {
+			if !m.room(v, to, free) {
+				continue
+			}
+			choices++
+			if best < 0 || m.prefer(v, to, best, free, how) {
+				best = to
+			}
+		}
+		if best < 0 || m.takes(v, best) {
+			v.choices = choices
+			return best
+		}
+	}
+	return -1
+}
+
+// prefer reports whether a is the better target.
+func (m *sim) prefer(v *mover, a, b int, free []int64, how manner) bool {
+	x, y := &m.places[a], &m.places[b]
+	if x.back != y.back {
+		return x.back
+	}
+	if how == fitting {
+		return free[a] < free[b]
+	}
+	return x.share(free[a]-v.r.Memory) > y.share(free[b]-v.r.Memory)
+}
+
+// share is how much of a node's memory so many bytes are.
+func (p *place) share(bytes int64) float64 {
+	if p.capacity <= 0 {
+		return -1
+	}
+	return float64(bytes) / float64(p.capacity)
+}
+
+// takes asks whether a node takes the guest, and remembers the answer.
+func (m *sim) takes(v *mover, to int) bool {
+	if v.asked == to {
+		return true
+	}
+	move := m.ask(v.r, to, v.policy.Options())
+	if move.Can() {
+		v.asked, v.confirmed = to, move
+		return true
+	}
+	v.no[to] = move
+	if slices.ContainsFunc(move.Reasons, v.everywhere) {
+		v.stuck = &move
+	}
+	return false
+}
+
+// settleMovers moves those that found a node, and says what becomes of the others.
+func (m *sim) settleMovers(movers []*mover) {
+	for _, v := range movers {
+		if v.choice < 0 {
+			continue
+		}
+		if !m.takes(v, v.choice) { // the room on a storage that others of this node took meanwhile
+			v.choice = -1
+			continue
+		}
+		m.give(v.leaving, v.choice, v.confirmed, m.reason(v))
+	}
+	for _, v := range movers {
+		if v.choice < 0 {
+			m.fall(v.leaving, m.blocks(v))
+		}
+	}
+}
+
+// reason says why a guest goes where it goes.
+func (m *sim) reason(v *mover) string {
+	p := &m.places[v.choice]
+	left := guest.FormatBytes(p.free-v.r.Memory) + " stay free there"
+	if p.free < v.r.Memory {
+		left = "it has promised more than it has, as overcommit allows"
+	}
+	switch {
+	case len(v.r.Jobs) > 0:
+		return "the target of its replication; " + left
+	case v.choices == 1:
+		return "the only node that can take it; " + left
+	case p.upgraded:
+		return "upgraded already; " + left
+	case p.back && p.node != nil:
+		return "nothing is to be done on it; " + left
+	case p.back:
+		return "the run does not go over it; " + left
+	}
+	return "the most memory left; " + left
+}
