@@ -18,6 +18,8 @@ func (a *apt) setting(key, value string) {
 		a.noLock = on
 	case "apt::get::assume-yes":
 		a.yes = on
+	case "dpkg::options::":
+		a.dpkg = append(a.dpkg, value)
 	}
 }
 

@@ -123,7 +123,7 @@ func (a *apt) residual(name string) bool {
 }
 
 func (a *apt) planUpgrade(c *change, full bool) int {
-	a.p.Println("Calculating upgrade...")
+	a.say("Calculating upgrade...")
 	m := a.p.Machine
 	for _, have := range m.InstalledPackages() {
 		target, ok := m.Candidate(have.Name)
@@ -146,5 +146,16 @@ func (a *apt) planUpgrade(c *change, full bool) int {
 			return code
 		}
 	}
+	for _, x := range c.install {
+		for _, name := range x.to.Conflicts {
+			if pkg, ok := m.Installed(name); ok && !slices.ContainsFunc(c.remove, func(r Package) bool { return r.Name == name }) {
+				c.remove = append(c.remove, pkg)
+			}
+		}
+	}
+	gone := func(name string) bool {
+		return slices.ContainsFunc(c.remove, func(r Package) bool { return r.Name == name })
+	}
+	c.install = slices.DeleteFunc(c.install, func(x pkgChange) bool { return gone(x.to.Name) })
 	return 0
 }

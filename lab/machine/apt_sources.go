@@ -1,11 +1,8 @@
 package machine
 
 import (
-	"cmp"
-	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // source is one repository of the sources.
@@ -71,47 +68,30 @@ func deb822Sources(content string) []source {
 	return list
 }
 
-func (a *apt) update() int {
-	m, p := a.p.Machine, a.p
-	f := m.AptFaults()
-	if f.ListsLocked {
-		fmt.Fprintf(p.Stderr, "E: Could not get lock /var/lib/apt/lists/lock. It is held by process %d (%s)\nN: Be aware that removing the lock file is not a solution and may break your system.\nE: Unable to lock directory /var/lib/apt/lists/\n", f.LockedPID, cmp.Or(f.LockedBy, "apt-get"))
-		return aptError
+// has reports whether a repository is the one that a package is from.
+func (s source) has(p Package) bool {
+	suite, _, _ := strings.Cut(s.suite, "-")
+	if p.Suite != "" && suite != p.Suite {
+		return false
 	}
-	if m.Sleep(a.ctx, 2*time.Second) != nil {
-		return aptError
+	if p.Repo == "debian" {
+		return strings.HasSuffix(hostOf(s.uri), "debian.org")
 	}
-	var failures []string
-	for i, s := range m.sources() {
-		host := strings.TrimPrefix(strings.TrimPrefix(s.uri, "https://"), "http://")
-		host, _, _ = strings.Cut(host, "/")
-		unauthorized := slices.ContainsFunc(f.Unauthorized, func(u string) bool { return strings.HasPrefix(s.uri, strings.TrimRight(u, "/")) })
-		switch {
-		case f.Offline:
-			p.Printf("Ign:%d %s %s InRelease\n", i+1, s.uri, s.suite)
-			failures = append(failures, fmt.Sprintf("W: Failed to fetch %s/dists/%s/InRelease  Temporary failure resolving '%s'", s.uri, s.suite, host))
-		case unauthorized:
-			p.Printf("Err:%d %s %s InRelease\n  401  Unauthorized [IP: 192.0.2.80 443]\n", i+1, s.uri, s.suite)
-			failures = append(failures, fmt.Sprintf("E: Failed to fetch %s/dists/%s/InRelease  401  Unauthorized [IP: 192.0.2.80 443]\nE: The repository '%s %s InRelease' is not signed.\nN: Updating from such a repository can't be done securely, and is therefore disabled by default.\nN: See apt-secure(8) manpage for repository creation and user configuration details.", s.uri, s.suite, s.uri, s.suite))
-		default:
-			p.Printf("Hit:%d %s %s InRelease\n", i+1, s.uri, s.suite)
-		}
-	}
-	p.Println("Reading package lists...")
-	for _, text := range failures {
-		fmt.Fprintln(p.Stderr, text)
-	}
-	if f.Offline {
-		fmt.Fprintln(p.Stderr, "W: Some index files failed to download. They have been ignored, or old ones used instead.")
-		return 0
-	}
-	if len(failures) > 0 {
-		return aptError
-	}
-	m.packages.mu.Lock()
-	m.packages.updates++
-	m.packages.mu.Unlock()
-	now := m.Now()
-	_ = p.view.Chtimes("/var/lib/apt/lists", now, now) // as renaming the downloaded lists does
-	return 0
+	return strings.HasSuffix(s.uri, "/debian/"+p.Repo)
+}
+
+func hostOf(uri string) string {
+	_, rest, _ := strings.Cut(uri, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return host
+}
+
+// away reports whether a repository cannot be reached.
+func (f AptFaults) away(uri string) bool {
+	return f.Offline || slices.ContainsFunc(f.Unreachable, func(u string) bool { return strings.HasPrefix(uri, strings.TrimRight(u, "/")) })
+}
+
+// unauthorized reports whether a repository answers 401.
+func (f AptFaults) unauthorized(uri string) bool {
+	return slices.ContainsFunc(f.Unauthorized, func(u string) bool { return strings.HasPrefix(uri, strings.TrimRight(u, "/")) })
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Package is a Debian package, installed or on offer.
@@ -26,6 +27,22 @@ type Package struct {
 	OnInstall, OnRemove func(ctx context.Context, m *Machine) error
 	// Essential packages are not removed by apt-get.
 	Essential bool
+	// Repo is the repository that has it: "pve", "ceph-squid", "debian"; "" is any. Suite is the release there, "" being any.
+	Repo, Suite string
+	// Conflicts names packages that must go for it.
+	Conflicts []string
+	// Conffiles are configuration files, which an upgrade does not simply replace.
+	Conffiles map[string]string
+	// Libraries are shared libraries that daemons have open: those of an old version stay in use until the daemon restarts.
+	Libraries []Library
+	// Takes is how long it takes to set up. 0 is a second.
+	Takes time.Duration
+}
+
+// Library is a shared library with the commands of the daemons that use it; none means all.
+type Library struct {
+	Path   string
+	UsedBy []string
 }
 
 func (p Package) arch() string { return cmp.Or(p.Arch, "amd64") }
@@ -43,18 +60,25 @@ type AptFaults struct {
 	Unauthorized []string
 	// Broken names packages whose installation fails in their post-installation script.
 	Broken []string
-	// Offline: no repository can be reached.
-	Offline bool
+	// Offline: no repository can be reached. Unreachable names some (URI prefixes) that cannot be.
+	Offline     bool
+	Unreachable []string
+	// Speed is how many bytes a second come from the repositories; 0 is much.
+	Speed int64
 }
 
 type packages struct {
 	mu        sync.Mutex
 	installed map[string]Package
 	residual  map[string]Package   // removed, configuration left
-	offered   map[string][]Package // by name, any order of versions
+	offered   map[string][]Package // by name, any order of versions: what the lists know
+	published []Package            // what the repositories have: the lists know of it after apt-get update
 	held      map[string]bool
+	unready   map[string]string        // of installed packages that are not set up: unpacked or half-configured
+	unpacked  map[string]time.Duration // when a package was last unpacked over another
+	holder    *Proc                    // of dpkg's lock
 	faults    AptFaults
-	updates   int // how often apt-get update succeeded
+	phase     func(ctx context.Context, phase string) error
 }
 
 // Offer puts packages into the catalogue of the machine's repositories.
@@ -152,6 +176,7 @@ func (m *Machine) Install(ctx context.Context, p Package) error {
 	m.packages.mu.Lock()
 	m.packages.installed[p.Name] = p
 	delete(m.packages.residual, p.Name)
+	delete(m.packages.unready, p.Name)
 	m.packages.mu.Unlock()
 	for _, u := range p.Units {
 		_, known := m.Unit(u.Name)
@@ -194,6 +219,7 @@ func (m *Machine) Remove(ctx context.Context, name string, purge bool) error {
 	m.packages.mu.Lock()
 	defer m.packages.mu.Unlock()
 	delete(m.packages.installed, name)
+	delete(m.packages.unready, name)
 	if !purge {
 		m.packages.residual[name] = p
 	} else {
@@ -237,6 +263,7 @@ func (m *Machine) installPackages() {
 	s := &m.packages
 	s.installed, s.residual = make(map[string]Package, len(basePackages)), map[string]Package{}
 	s.offered, s.held = map[string][]Package{}, map[string]bool{}
+	s.unready, s.unpacked = map[string]string{}, map[string]time.Duration{}
 	for _, b := range basePackages {
 		s.installed[b.name] = Package{Name: b.name, Version: b.version, Section: b.section, Origin: "Debian", Essential: b.section == "shells" || b.name == "dpkg" || b.name == "apt"}
 	}

@@ -165,7 +165,7 @@ func (p *procFS) process(path string) (proc Process, rest string, ok bool) {
 	return Process{}, "", false
 }
 
-var processFiles = []string{"cmdline", "comm", "stat", "status"}
+var processFiles = []string{"cmdline", "comm", "maps", "stat", "status"}
 
 func (p *procFS) processFile(one Process, name string) ([]byte, bool) {
 	command := one.Argv[0][strings.LastIndexByte(one.Argv[0], '/')+1:]
@@ -174,6 +174,8 @@ func (p *procFS) processFile(one Process, name string) ([]byte, bool) {
 		return []byte(strings.Join(one.Argv, "\x00") + "\x00"), true
 	case "comm":
 		return []byte(command + "\n"), true
+	case "maps":
+		return p.m.processMaps(one), true
 	case "stat":
 		start := one.Started.Milliseconds() / 10
 		return fmt.Appendf(nil, "%d (%s) S %d %d %d 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 %d 0 0\n", one.PID, command, one.PPID, one.PID, one.PID, start), true

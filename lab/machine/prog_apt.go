@@ -1,10 +1,8 @@
 package machine
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +23,11 @@ type apt struct {
 	noLock   bool
 	yes      bool // do not ask
 	verb     string
+	silent   bool // -qq: only what fails, and what is asked for
+	uris     bool // print where archives come from, and do no more
+	fetch    bool // download only
+	force    conffileRule
+	dpkg     []string // options for dpkg
 }
 
 // change is what apt would do.
@@ -49,19 +52,23 @@ func runAptGet(ctx context.Context, p *Proc) int {
 		fmt.Fprintf(p.Stderr, "E: Command line option is not understood\n")
 		return aptError
 	}
-	a := &apt{p: p, ctx: ctx, simulate: opts.has("s"), quiet: opts.has("q"), purge: opts.has("purge"), upgrade: opts.has("only-upgrade")}
+	a := &apt{
+		p: p, ctx: ctx, simulate: opts.has("s"), quiet: opts.has("q"), purge: opts.has("purge"), upgrade: opts.has("only-upgrade"),
+		silent: len(opts.all("q")) > 1, uris: opts.has("print-uris"), fetch: opts.has("d"),
+	}
 	a.configure()
 	a.yes = a.yes || opts.has("y", "force-yes") || len(opts.all("q")) > 1
 	for _, o := range opts.all("o") {
 		key, value, _ := strings.Cut(o, "=")
 		a.setting(key, value)
 	}
+	a.force = forced(a.dpkg)
 	if len(rest) == 0 {
 		return a.fail("Invalid operation ")
 	}
 	verb, names := rest[0], rest[1:]
 	a.verb = verb
-	if !a.simulate && p.UID != 0 && verb != "download" && verb != "check" {
+	if !a.simulate && !a.uris && p.UID != 0 && verb != "download" && verb != "check" {
 		fmt.Fprintln(p.Stderr, "E: Could not open lock file /var/lib/dpkg/lock-frontend - open (13: Permission denied)\nE: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), are you root?")
 		return aptError
 	}
@@ -76,6 +83,9 @@ func runAptGet(ctx context.Context, p *Proc) int {
 	case "dist-upgrade", "full-upgrade", "upgrade":
 		return a.change(func(c *change) int { return a.planUpgrade(c, verb != "upgrade") })
 	case "autoremove", "autopurge", "clean", "autoclean", "check", "download":
+		if verb == "clean" {
+			a.clean()
+		}
 		if verb == "autoremove" || verb == "autopurge" {
 			return a.change(func(*change) int { return 0 })
 		}
@@ -89,25 +99,25 @@ func (a *apt) fail(text string) int {
 	return aptError
 }
 
-// locked waits for dpkg's lock as long as DPkg::Lock::Timeout says, and complains if it stays held.
+// locked waits for dpkg's lock as long as DPkg::Lock::Timeout says, and complains if it stays held. Else it has it.
 func (a *apt) locked() bool {
-	if a.noLock || a.simulate {
+	if a.noLock || a.simulate || a.uris {
 		return false
 	}
 	m := a.p.Machine
 	end := m.clock.Elapsed() + a.lockWait
 	told := false
 	for {
-		f := m.AptFaults()
-		if f.LockedBy == "" {
+		holder, pid, ok := m.lockPackages(a.p)
+		if ok {
 			return false
 		}
 		if m.clock.Elapsed() >= end {
-			fmt.Fprintf(a.p.Stderr, "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process %d (%s)\nN: Be aware that removing the lock file is not a solution and may break your system.\nE: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?\n", f.LockedPID, f.LockedBy)
+			fmt.Fprintf(a.p.Stderr, "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process %d (%s)\nN: Be aware that removing the lock file is not a solution and may break your system.\nE: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?\n", pid, holder)
 			return true
 		}
 		if !told {
-			fmt.Fprintf(a.p.Stdout, "Waiting for cache lock: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process %d (%s)... \n", f.LockedPID, f.LockedBy)
+			fmt.Fprintf(a.p.Stdout, "Waiting for cache lock: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process %d (%s)... \n", pid, holder)
 			told = true
 		}
 		if m.Sleep(a.ctx, time.Second) != nil {
@@ -122,41 +132,59 @@ func (a *apt) change(plan func(*change) int) int {
 	if a.locked() {
 		return aptError
 	}
+	defer p.Machine.unlockPackages(p)
 	f := p.Machine.AptFaults()
-	if f.Interrupted && !a.simulate {
+	if p.Machine.interrupted() && !a.simulate && !a.uris {
 		return a.fail("dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem. ")
 	}
-	p.Println("Reading package lists...\nBuilding dependency tree...\nReading state information...")
+	a.say("Reading package lists...\nBuilding dependency tree...\nReading state information...")
 	c := &change{}
 	if code := plan(c); code != 0 {
 		return code
+	}
+	if a.uris {
+		for _, x := range a.missing(c) {
+			p.Printf("'%s' %s %d SHA256:%064x\n", a.uri(x.to), archiveName(x.to), x.to.size(), len(x.to.Name)+len(x.to.Version))
+		}
+		return 0
 	}
 	a.announce(c)
 	if a.simulate {
 		a.show(c)
 		return 0
 	}
-	if len(c.install)+len(c.remove) == 0 {
+	if len(c.install)+len(c.remove)+len(p.Machine.unreadyPackages()) == 0 {
 		return 0
 	}
-	if !a.confirmed(c, a.verb) {
+	if !a.fetch && !a.confirmed(c, a.verb) {
 		return 1
 	}
-	if f.Offline && len(c.install) > 0 {
-		first := c.install[0].to
-		fmt.Fprintf(p.Stderr, "E: Failed to fetch http://deb.debian.org/debian/pool/main/%s_%s_%s.deb  Temporary failure resolving 'deb.debian.org'\nE: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?\n", first.Name, first.Version, first.arch())
-		return aptError
+	if code := a.download(c, f); code != 0 || a.fetch {
+		return code
 	}
-	return a.perform(c, f)
+	if code := a.hook(c); code != 0 {
+		return code
+	}
+	return a.perform(c)
+}
+
+// say prints a line of those that -qq keeps back.
+func (a *apt) say(line string) {
+	if !a.silent {
+		a.p.Println(line)
+	}
 }
 
 // announce prints apt's summary.
 func (a *apt) announce(c *change) {
+	if a.silent {
+		return
+	}
 	var upgraded, added, removed []string
 	size := int64(0)
 	extra := []string{}
 	for _, x := range c.install {
-		size += max(x.to.Size, 100<<10)
+		size += x.to.size()
 		if x.upgrade {
 			upgraded = append(upgraded, x.to.Name)
 			continue
@@ -186,9 +214,12 @@ func (a *apt) announce(c *change) {
 		}
 	}
 	a.p.Printf("%d upgraded, %d newly installed, %d to remove and %d not upgraded.\n", len(upgraded), len(added), len(removed), len(c.kept))
+	if n := len(a.p.Machine.unreadyPackages()); n > 0 {
+		a.p.Printf("%d not fully installed or removed.\n", n)
+	}
 	if !a.simulate && len(c.install)+len(c.remove) > 0 {
 		if len(c.install) > 0 {
-			a.p.Printf("Need to get %d kB of archives.\n", size/1000)
+			a.p.Println(a.need(c, size))
 		}
 		a.p.Println("After this operation, 0 B of additional disk space will be used.")
 	}
@@ -208,66 +239,9 @@ func (a *apt) show(c *change) {
 		if x.upgrade {
 			old = "[" + x.from.Version + "] "
 		}
-		a.p.Printf("Inst %s %s(%s %s [%s])\n", x.to.Name, old, x.to.Version, cmp.Or(x.to.Origin, "Debian:13.2/stable"), x.to.arch())
+		a.p.Printf("Inst %s %s(%s %s [%s])\n", x.to.Name, old, x.to.Version, x.to.origin(), x.to.arch())
 	}
 	for _, x := range c.install {
-		a.p.Printf("Conf %s (%s %s [%s])\n", x.to.Name, x.to.Version, cmp.Or(x.to.Origin, "Debian:13.2/stable"), x.to.arch())
+		a.p.Printf("Conf %s (%s %s [%s])\n", x.to.Name, x.to.Version, x.to.origin(), x.to.arch())
 	}
-}
-
-// perform does what was planned, with dpkg's lines and a little model time for each package.
-func (a *apt) perform(c *change, f AptFaults) int {
-	p, m := a.p, a.p.Machine
-	for i, x := range c.install {
-		p.Printf("Get:%d http://deb.debian.org/debian trixie/main amd64 %s %s %s [%d kB]\n", i+1, x.to.Name, x.to.arch(), x.to.Version, max(x.to.Size, 100<<10)/1000)
-	}
-	io.WriteString(p.Stdout, "(Reading database ... 45000 files and directories currently installed.)\n")
-	for _, r := range c.remove {
-		p.Printf("Removing %s (%s) ...\n", r.Name, r.Version)
-		if m.Sleep(a.ctx, time.Second) != nil {
-			return a.interrupted(r.Name)
-		}
-		if err := m.Remove(a.ctx, r.Name, a.purge); err != nil {
-			return a.failed(r, "remove", err)
-		}
-	}
-	for _, x := range c.install {
-		p.Printf("Preparing to unpack .../%s_%s_%s.deb ...\n", x.to.Name, x.to.Version, x.to.arch())
-		if x.upgrade {
-			p.Printf("Unpacking %s (%s) over (%s) ...\n", x.to.Name, x.to.Version, x.from.Version)
-		} else {
-			p.Printf("Selecting previously unselected package %s.\nUnpacking %s (%s) ...\n", x.to.Name, x.to.Name, x.to.Version)
-		}
-		if m.Sleep(a.ctx, time.Second) != nil {
-			return a.interrupted(x.to.Name)
-		}
-	}
-	for _, x := range c.install {
-		p.Printf("Setting up %s (%s) ...\n", x.to.Name, x.to.Version)
-		if m.Sleep(a.ctx, time.Second) != nil {
-			return a.interrupted(x.to.Name)
-		}
-		if slices.Contains(f.Broken, x.to.Name) {
-			return a.failed(x.to, "configure", fmt.Errorf("installed %s package post-installation script subprocess returned error exit status 1", x.to.Name))
-		}
-		if err := m.Install(a.ctx, x.to); err != nil {
-			return a.failed(x.to, "configure", err)
-		}
-	}
-	return 0
-}
-
-// interrupted leaves dpkg in need of --configure -a: somebody killed it half-way.
-func (a *apt) interrupted(name string) int {
-	f := a.p.Machine.AptFaults()
-	f.Interrupted = true
-	a.p.Machine.SetAptFaults(f)
-	_ = a.p.Machine.FS.MkdirAll("/var/lib/dpkg/updates", 0o755) // the sign that scripts look for
-	_ = a.p.Machine.FS.WriteFile("/var/lib/dpkg/updates/0001", []byte("Package: "+name+"\n"), 0o644)
-	return aptError
-}
-
-func (a *apt) failed(pkg Package, step string, err error) int {
-	fmt.Fprintf(a.p.Stderr, "dpkg: error processing package %s (--%s):\n %v\nErrors were encountered while processing:\n %s\nE: Sub-process /usr/bin/dpkg returned an error code (1)\n", pkg.Name, step, err, pkg.Name)
-	return aptError
 }

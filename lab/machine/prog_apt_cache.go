@@ -66,7 +66,9 @@ func (p *Proc) aptPolicy(name string) {
 		best = candidate.Version
 	}
 	p.Printf("%s:\n  Installed: %s\n  Candidate: %s\n  Version table:\n", name, current, best)
-	origin := "        500 http://deb.debian.org/debian trixie/main amd64 Packages"
+	from := (&apt{p: p}).repository(candidate)
+	component, _, _ := strings.Cut(from.components, " ")
+	origin := fmt.Sprintf("        500 %s %s/%s amd64 Packages", from.uri, from.suite, component)
 	if offered && candidate.Version != current {
 		p.Printf("     %s 500\n%s\n", candidate.Version, origin)
 	}
@@ -77,6 +79,30 @@ func (p *Proc) aptPolicy(name string) {
 		}
 		p.Println("        100 /var/lib/dpkg/status")
 	}
+}
+
+// runAptConfig is apt-config dump, for what files in apt.conf.d say of single keys: `Key "value";`.
+func runAptConfig(_ context.Context, p *Proc) int {
+	args := p.Args()
+	if len(args) == 0 || args[0] != "dump" {
+		fmt.Fprintln(p.Stderr, "E: Arguments not in pairs")
+		return aptError
+	}
+	const dir = "/etc/apt/apt.conf.d"
+	list, _ := p.Machine.FS.ReadDir(dir) // none is an empty configuration
+	for _, entry := range list {
+		text, err := p.Machine.FS.ReadFile(dir + "/" + entry.Name)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimSpace(line)
+			if key, _, ok := strings.Cut(line, " "); ok && strings.HasSuffix(line, ";") && (len(args) == 1 || strings.EqualFold(key, args[1])) {
+				p.Println(line)
+			}
+		}
+	}
+	return 0
 }
 
 func runAptMark(_ context.Context, p *Proc) int {

@@ -13,7 +13,7 @@ import (
 // packagePrograms are dpkg, apt and their relatives.
 func packagePrograms() map[string]Program {
 	return map[string]Program{
-		"dpkg-query": runDpkgQuery, "dpkg": runDpkg, "apt-get": runAptGet, "apt": runAptGet, "apt-cache": runAptCache, "apt-mark": runAptMark, "/usr/sbin/needrestart": runQuiet,
+		"dpkg-query": runDpkgQuery, "dpkg": runDpkg, "apt-get": runAptGet, "apt": runAptGet, "apt-cache": runAptCache, "apt-mark": runAptMark, "apt-config": runAptConfig,
 		"dpkg-reconfigure": runQuiet, "debconf-set-selections": runDebconf,
 	}
 }
@@ -45,6 +45,9 @@ func (m *Machine) database() []known {
 		if s.faults.Interrupted && slices.Contains(s.faults.Broken, p.Name) {
 			status = "half-configured"
 		}
+		if state := s.unready[p.Name]; state != "" {
+			status = state
+		}
 		list = append(list, known{p, status, want})
 	}
 	for _, p := range s.residual {
@@ -56,7 +59,7 @@ func (m *Machine) database() []known {
 
 func (k known) abbreviation() string {
 	want := map[string]string{"install": "i", "hold": "h", "deinstall": "r"}[k.want]
-	return want + map[string]string{"installed": "i ", "config-files": "c ", "half-configured": "F "}[k.status]
+	return want + map[string]string{"installed": "i ", "config-files": "c ", "half-configured": "F ", "unpacked": "U ", "half-installed": "H "}[k.status]
 }
 
 // field fills one ${…} of dpkg-query's format.
@@ -238,7 +241,7 @@ func (p *Proc) dpkgSearch(paths []string) int {
 }
 
 func runDpkg(ctx context.Context, p *Proc) int {
-	opts, rest, ok := p.getopt("slLSiCPra", "status=s", "list=l", "listfiles=L", "search=S", "audit=C", "print-architecture", "configure", "pending=a", "get-selections", "compare-versions", "install=i", "remove=r", "purge=P", "force-confold", "force-confdef", "print-foreign-architectures", "verify", "version", "add-architecture=")
+	opts, rest, ok := p.getopt("slLSiCPra", "status=s", "list=l", "listfiles=L", "search=S", "audit=C", "print-architecture", "configure", "pending=a", "get-selections", "compare-versions", "install=i", "remove=r", "purge=P", "force-confold", "force-confdef", "force-confnew", "print-foreign-architectures", "verify", "version", "add-architecture=")
 	if !ok {
 		args := p.Args()
 		if len(args) == 2 && args[0] == "--configure" && args[1] == "-a" {
@@ -306,48 +309,4 @@ func (p *Proc) dpkgCompare(args []string) int {
 	}
 	fmt.Fprintln(p.Stderr, "dpkg: error: --compare-versions bad relation")
 	return 2
-}
-
-func (p *Proc) dpkgAudit() int {
-	f := p.Machine.AptFaults()
-	if !f.Interrupted {
-		return 0
-	}
-	p.Println("The following packages are only half configured, probably due to problems\nconfiguring them the first time.  The configuration should be retried using\ndpkg --configure <package> or the configure menu option in dselect:")
-	for _, name := range f.Broken {
-		p.Println(" " + name)
-	}
-	p.Println("")
-	return 0
-}
-
-// dpkgConfigure finishes what was interrupted.
-func (p *Proc) dpkgConfigure(ctx context.Context) int {
-	if p.UID != 0 {
-		fmt.Fprintln(p.Stderr, "dpkg: error: requested operation requires superuser privilege")
-		return 2
-	}
-	f := p.Machine.AptFaults()
-	if f.LockedBy != "" {
-		fmt.Fprintf(p.Stderr, "dpkg: error: dpkg frontend lock was locked by %s process with pid %d\n", f.LockedBy, f.LockedPID)
-		return 2
-	}
-	if !f.Interrupted {
-		return 0
-	}
-	for _, name := range f.Broken {
-		pkg, ok := p.Machine.Installed(name)
-		if !ok {
-			continue
-		}
-		p.Printf("Setting up %s (%s) ...\n", name, pkg.Version)
-		if err := p.Machine.Install(ctx, pkg); err != nil {
-			fmt.Fprintf(p.Stderr, "dpkg: error processing package %s (--configure):\n %v\n", name, err)
-			return 1
-		}
-	}
-	f.Interrupted, f.Broken = false, nil
-	p.Machine.SetAptFaults(f)
-	_ = p.Machine.FS.RemoveAll("/var/lib/dpkg/updates") // the sign of the interruption
-	return 0
 }

@@ -20,7 +20,9 @@ type UnitState struct {
 	MainPID     int
 	Restarts    int
 	Since       time.Time
-	Transient   bool
+	// Began is the uptime at which its process began.
+	Began     time.Duration
+	Transient bool
 }
 
 // units is a machine's systemd.
@@ -126,7 +128,7 @@ func (m *Machine) EnableUnit(name string, on bool) bool {
 }
 
 func (m *Machine) setState(u *unit, change func(*UnitState)) {
-	now, pid := m.Now(), 0
+	now, up, pid := m.Now(), m.Uptime(), 0
 	m.units.mu.Lock()
 	defer m.units.mu.Unlock()
 	was := u.Active
@@ -136,7 +138,7 @@ func (m *Machine) setState(u *unit, change func(*UnitState)) {
 	}
 	if u.Active == "active" && u.MainPID == 0 && !u.Oneshot && strings.HasSuffix(u.Name, ".service") && !u.Transient {
 		pid = m.nextPID()
-		u.MainPID = pid
+		u.MainPID, u.Began = pid, up
 	}
 	if u.Active == "inactive" || u.Active == "failed" {
 		u.MainPID = 0
@@ -361,7 +363,7 @@ func (m *Machine) daemonProcesses() []Process {
 		if len(argv) == 0 {
 			argv = []string{"/usr/sbin/" + strings.TrimSuffix(u.Name, ".service")}
 		}
-		list = append(list, Process{PID: u.MainPID, PPID: 1, Argv: argv})
+		list = append(list, Process{PID: u.MainPID, PPID: 1, Argv: argv, Started: u.Began})
 	}
 	return list
 }
