@@ -6,48 +6,34 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 // planning measures what it takes to plan a site that is as it should be: the example's cluster, formed in a lab that
 // another process serves. The time is that of the planning process alone, the wall time with the lab's answers.
-func (r *report) planning(ctx context.Context, dir string) (err error) {
+func (r *report) planning(ctx context.Context, dir string) error {
 	o := r.options
 	if o.program == "" || o.only != "" {
 		return nil
 	}
-	site, err := filepath.Abs(o.site)
+	path, err := filepath.Abs(o.site)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(site); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		r.note("planning was not measured: %s is not there", o.site)
 		return nil
 	}
-	state := filepath.Join(dir, "planning")
-	pxrun := func(words ...string) [][]string {
-		return [][]string{append([]string{o.program, "--state-dir", state}, words...)}
-	}
-	if _, err := run(ctx, pxrun("lab", "up", "--detach", site)); err != nil {
-		return err
-	}
-	defer func() {
-		within, done := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-		defer done()
-		_, down := run(within, pxrun("lab", "down", "-i", site))
-		err = errors.Join(err, down)
-	}()
-	if _, err := run(ctx, pxrun("apply", site, "--lab", "--auto-approve")); err != nil {
-		return err
-	}
-	var plans series
-	for range o.rounds {
-		m, err := run(ctx, pxrun("plan", site, "--lab", "--detailed-exitcode")) // which fails if anything is left to do
-		if err != nil {
-			return fmt.Errorf("the second plan of %s: %w", o.site, err)
+	s := site{o.program, path, filepath.Join(dir, "planning")}
+	return s.inLab(ctx, func() error {
+		var plans series
+		for range o.rounds {
+			m, err := run(ctx, s.pxrun("plan", path, "--lab", "--detailed-exitcode")) // which fails if anything is left to do
+			if err != nil {
+				return fmt.Errorf("the second plan of %s: %w", o.site, err)
+			}
+			plans = append(plans, m)
 		}
-		plans = append(plans, m)
-	}
-	r.note("planning the example again: %.0f ms of pxrun's own time (target: under 1000), %.0f ms with the lab's answers", plans.median(cpu)*1000, plans.median(wall)*1000)
-	return nil
+		r.note("planning the example again: %.0f ms of pxrun's own time (target: under 1000), %.0f ms with the lab's answers", plans.median(cpu)*1000, plans.median(wall)*1000)
+		return nil
+	})
 }

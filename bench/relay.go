@@ -7,13 +7,14 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pxrun/pxrun/internal/testkit/distance"
 	"github.com/sourcegraph/conc"
 )
 
 // relay stands for distance: it passes TCP connections on, and every byte half a round trip late. A new connection costs
 // a whole one, as the handshake of TCP does.
 type relay struct {
-	half      time.Duration
+	rtt       time.Duration
 	listeners []net.Listener
 	cancel    context.CancelFunc
 	wg        conc.WaitGroup
@@ -22,7 +23,7 @@ type relay struct {
 // newRelay listens on addresses from first on, one for each server of the farm, and returns a farm that looks the same
 // from further away.
 func newRelay(ctx context.Context, f *farm, first netip.Addr, rtt time.Duration) (*relay, *farm, error) {
-	r := &relay{half: rtt / 2}
+	r := &relay{rtt: rtt}
 	ctx, r.cancel = context.WithCancel(ctx)
 	away := *f
 	away.Addresses, away.servers = nil, nil
@@ -68,7 +69,7 @@ func (r *relay) accept(ctx context.Context, l net.Listener, server string) {
 }
 
 func (r *relay) connect(ctx context.Context, client net.Conn, server string) {
-	time.Sleep(2 * r.half)
+	time.Sleep(r.rtt)
 	far, err := (&net.Dialer{}).DialContext(ctx, "tcp", server)
 	if err != nil {
 		_ = client.Close()
@@ -79,39 +80,5 @@ func (r *relay) connect(ctx context.Context, client net.Conn, server string) {
 		_ = far.Close()
 	})
 	defer stop()
-	var both conc.WaitGroup
-	both.Go(func() { r.carry(far, client) })
-	both.Go(func() { r.carry(client, far) })
-	both.Wait()
-}
-
-// parcel is what arrived together, and when it is due.
-type parcel struct {
-	data []byte
-	due  time.Time
-}
-
-// carry moves bytes in one direction.
-func (r *relay) carry(to, from net.Conn) {
-	parcels := make(chan parcel, 1024)
-	var wg conc.WaitGroup
-	wg.Go(func() {
-		for p := range parcels {
-			time.Sleep(time.Until(p.due))
-			_, _ = to.Write(p.data) // the reader notices the end
-		}
-		_ = to.Close()
-	})
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		if n > 0 {
-			parcels <- parcel{append([]byte(nil), buf[:n]...), time.Now().Add(r.half)}
-		}
-		if err != nil {
-			break
-		}
-	}
-	close(parcels)
-	wg.Wait()
+	distance.Join(far, client, r.rtt)
 }

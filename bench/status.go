@@ -24,60 +24,46 @@ const (
 )
 
 // status measures `pxrun status` of a large cluster, formed by pxrun itself in a lab that another process serves.
-func (r *report) status(ctx context.Context, dir string) (err error) {
+func (r *report) status(ctx context.Context, dir string) error {
 	o := r.options
 	if o.program == "" || !strings.Contains(statusRow, o.only) || o.most < statusNodes {
 		return nil
 	}
-	site := filepath.Join(dir, "large")
-	if err := os.Mkdir(site, 0o700); err != nil {
+	s := site{o.program, filepath.Join(dir, "large"), filepath.Join(dir, "large-state")}
+	if err := os.Mkdir(s.path, 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(site, "site.hcl"), []byte(largeSite()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.path, "site.hcl"), []byte(largeSite()), 0o600); err != nil {
 		return err
 	}
-	near := filepath.Join(dir, "large-state")
-	pxrun := func(words ...string) [][]string {
-		return [][]string{append([]string{o.program, "--state-dir", near}, words...)}
-	}
-	if _, err := run(ctx, pxrun("lab", "up", "--detach", site)); err != nil {
-		return err
-	}
-	defer func() {
-		within, done := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-		defer done()
-		_, down := run(within, pxrun("lab", "down", "-i", site))
-		err = errors.Join(err, down)
-	}()
-	if _, err := run(ctx, pxrun("apply", site, "--lab", "--auto-approve")); err != nil {
-		return err
-	}
-	l, err := openLab(near)
-	if err != nil {
-		return err
-	}
-	if err := l.addGuests(ctx); err != nil {
-		return err
-	}
-	return r.measureStatus(ctx, l, site, near)
+	return s.inLab(ctx, func() error {
+		l, err := openLab(s.state)
+		if err != nil {
+			return err
+		}
+		if err := l.addGuests(ctx); err != nil {
+			return err
+		}
+		return r.measureStatus(ctx, l, s)
+	})
 }
 
 // measureStatus looks at the cluster from here, from the distance of the target, and from far away, in turn.
-func (r *report) measureStatus(ctx context.Context, l *bigLab, site, near string) error {
+func (r *report) measureStatus(ctx context.Context, l *bigLab, s site) error {
 	distances := []time.Duration{0, statusRTT, statusFar}
-	states := map[time.Duration]string{0: near}
+	seen := map[time.Duration]site{0: s}
 	for i, rtt := range distances[1:] {
-		away, err := l.away(ctx, fmt.Sprintf("127.79.%d.1", i), rtt, fmt.Sprintf("%s-%s", near, rtt))
+		away, err := l.away(ctx, fmt.Sprintf("127.79.%d.1", i), rtt, fmt.Sprintf("%s-%s", s.state, rtt))
 		if err != nil {
 			return err
 		}
 		defer away.relay.close()
-		states[rtt] = away.state
+		seen[rtt] = site{s.program, s.path, away.state}
 	}
 	looks := map[time.Duration][]look{}
 	for range r.options.rounds {
 		for _, rtt := range distances {
-			one, err := r.goodLook(ctx, l, site, states[rtt])
+			one, err := r.goodLook(ctx, l, seen[rtt])
 			if err != nil {
 				return err
 			}
@@ -135,10 +121,10 @@ func summary(looks []look, best bool) string {
 
 // goodLook looks until status finds nothing critical. The lab's time runs faster than ours, so that on a busy machine its
 // nodes reach the limit of a read, which is told and not what is to be measured.
-func (r *report) goodLook(ctx context.Context, l *bigLab, site, state string) (look, error) {
+func (r *report) goodLook(ctx context.Context, l *bigLab, s site) (look, error) {
 	const tries = 20
 	for i := 1; ; i++ {
-		one, err := r.look(ctx, l, site, state)
+		one, err := l.look(ctx, s)
 		if err == nil || i == tries || ctx.Err() != nil {
 			return one, err
 		}
@@ -147,13 +133,13 @@ func (r *report) goodLook(ctx context.Context, l *bigLab, site, state string) (l
 }
 
 // look runs status once. A status that finds something critical is an error.
-func (r *report) look(ctx context.Context, l *bigLab, site, state string) (look, error) {
-	log := filepath.Join(filepath.Dir(site), "status.log")
+func (l *bigLab) look(ctx context.Context, s site) (look, error) {
+	log := filepath.Join(filepath.Dir(s.path), "status.log")
 	if err := os.Remove(log); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return look{}, err
 	}
 	before := cpuOf(l.PID)
-	m, err := run(ctx, [][]string{{r.options.program, "--state-dir", state, "status", "-i", site, "--lab", "--log", log}})
+	m, err := run(ctx, s.pxrun("status", "-i", s.path, "--lab", "--log", log))
 	if err != nil {
 		return look{}, err
 	}

@@ -54,7 +54,7 @@ type farLab struct {
 
 // away puts a relay before every machine of the lab.
 func (l *bigLab) away(ctx context.Context, listen string, rtt time.Duration, state string) (*farLab, error) {
-	f := &farLab{state: state, relay: &relay{half: rtt / 2}}
+	f := &farLab{state: state, relay: &relay{rtt: rtt}}
 	ctx, f.relay.cancel = context.WithCancel(ctx)
 	moved := map[string]string{}
 	reached := map[string]string{}

@@ -32,7 +32,7 @@ func carry(to, from net.Conn, half time.Duration) {
 	var delivery conc.WaitGroup
 	delivery.Go(func() {
 		for p := range parcels {
-			time.Sleep(time.Until(p.due))
+			<-time.After(time.Until(p.due))
 			_, _ = to.Write(p.data) // the reader notices the end
 		}
 		_ = to.Close()
