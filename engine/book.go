@@ -144,7 +144,7 @@ func (e *Engine) hostsOf(b *book, n *node, s Scope) ([]string, *Unknown, diag.Li
 			problems = append(problems, diag.Error("Unknown host", fmt.Sprintf("Task %q is to run on %q, which is not a host of this site.", n.task.Path, name), n.task.Range)...)
 			continue
 		}
-		if !slices.Contains(hosts, name) && (len(e.cfg.Limit) == 0 || slices.Contains(e.cfg.Limit, name)) {
+		if !slices.Contains(hosts, name) && e.limitAllows(name) {
 			hosts = append(hosts, name)
 		}
 	}
@@ -155,6 +155,11 @@ func (e *Engine) hostsOf(b *book, n *node, s Scope) ([]string, *Unknown, diag.Li
 	n.hosts = hosts
 	n.mu.Unlock()
 	return hosts, nil, problems
+}
+
+// limitAllows reports whether a host is within the limit of the run.
+func (e *Engine) limitAllows(host string) bool {
+	return len(e.cfg.Limit) == 0 || slices.Contains(e.cfg.Limit, host)
 }
 
 func (e *Engine) wantedHosts(b *book, n *node, s Scope) ([]string, *Unknown, diag.List) {

@@ -46,6 +46,7 @@ func (t *target) Planned() []module.Planned   { return t.planned }
 func (t *target) Task() string                { return t.n.task.Name }
 func (t *target) Run() string                 { return t.e.cfg.RunID }
 func (t *target) Block() *module.Block        { return t.block }
+func (t *target) Selected(host string) bool   { return t.e.limitAllows(host) }
 
 func (t *target) link(ctx context.Context, host string) (*link, error) {
 	k, err := t.e.links.of(t.b.rb.Site, host)

@@ -58,6 +58,24 @@ func (r *Ref) FromCty(v cty.Value) error {
 	return nil
 }
 
+// NodeRefs is Refs for hosts that must be nodes of the runbook's cluster. Whoever reads the files checks that.
+type NodeRefs []string
+
+// CtyTypeName is what the type is called in documentation and messages.
+func (*NodeRefs) CtyTypeName() string { return "nodes" }
+
+// FromCty reads the forms of Refs. It is what internal/schema calls for fields of this type.
+func (r *NodeRefs) FromCty(v cty.Value) error { return (*Refs)(r).FromCty(v) }
+
+// NodeRef is Ref for a host that must be a node of the runbook's cluster.
+type NodeRef string
+
+// CtyTypeName is what the type is called in documentation and messages.
+func (*NodeRef) CtyTypeName() string { return "node" }
+
+// FromCty reads the forms of Ref. It is what internal/schema calls for fields of this type.
+func (r *NodeRef) FromCty(v cty.Value) error { return (*Ref)(r).FromCty(v) }
+
 func refName(v cty.Value) (string, error) {
 	v, _ = v.Unmark()
 	switch t := v.Type(); {

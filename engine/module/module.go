@@ -65,7 +65,8 @@ type Module interface {
 	Spec() Spec
 	Args() *schema.Body
 	Outputs() *schema.Body
-	// NewArgs returns a pointer to a zero argument struct, to be filled by Args().Decode.
+	// NewArgs returns a pointer to a zero argument struct, to be filled by Args().Decode. Where the struct has
+	// ValidateTask(name string) error, that judges the name of the task once the struct is filled.
 	NewArgs() any
 	// Probes lists reads that Plan is about to make, so that the engine can fetch those of many tasks in one round
 	// trip. It is a hint: Plan makes the same reads through the connection and finds the answers there.
@@ -136,6 +137,8 @@ type Target interface {
 	Site() *inventory.Site
 	// Cluster is the cluster that the runbook is for; nil if none.
 	Cluster() *inventory.Cluster
+	// Selected reports whether a host may be changed: --limit leaves hosts out. They may be read all the same.
+	Selected(host string) bool
 	// Conn returns the connection to any host of the site, by its name. It may dial.
 	Conn(ctx context.Context, host string) (transport.Conn, error)
 	// Planned lists the changes that earlier tasks of this plan would make but have not made. Empty while applying.

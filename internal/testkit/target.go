@@ -28,6 +28,7 @@ type Target struct {
 	RunID   string
 	Named   string        // the task's name
 	Rolls   *module.Block // the rolling block that it stands in
+	Limit   []string      // the hosts that may be changed; all when empty
 	// Answer is what the person at the terminal says; nil stands for nobody being there.
 	Answer func(question string) error
 	// OnDetach replaces running a detached job through the connection.
@@ -75,6 +76,11 @@ func (t *Target) Cluster() *inventory.Cluster { return t.In }
 
 // Planned are the earlier tasks' changes.
 func (t *Target) Planned() []module.Planned { return t.Earlier }
+
+// Selected reports whether Limit allows a host to be changed.
+func (t *Target) Selected(host string) bool {
+	return len(t.Limit) == 0 || slices.Contains(t.Limit, host)
+}
 
 // Task is the name of the task.
 func (t *Target) Task() string { return t.Named }

@@ -21,10 +21,10 @@ import (
 var clusterCreateDoc string
 
 type clusterCreateArgs struct {
-	Name             string         `hcl:"name,optional" doc:"The name of the cluster, at most 15 characters (default: the name in the inventory)." example:"\"lab\""`
-	Node             inventory.Refs `hcl:"node,optional" doc:"The first node, which makes the cluster and may hold guests (default: the first in the inventory)." example:"cluster.lab.pve1"`
-	TokenCoefficient *int           `hcl:"token_coefficient,optional" min:"0" doc:"Milliseconds that the token timeout grows with each node beyond two (default: that of Proxmox VE, 125 since 9.1)."`
-	QuorumTimeout    time.Duration  `hcl:"quorum_timeout,optional" default:"90s" min:"5s" doc:"How long to wait until the new cluster can be written to."`
+	Name             string             `hcl:"name,optional" doc:"The name of the cluster, at most 15 characters (default: the name in the inventory)." example:"\"lab\""`
+	Node             inventory.NodeRefs `hcl:"node,optional" doc:"The first node, which makes the cluster and may hold guests (default: the first in the inventory)." example:"cluster.lab.pve1"`
+	TokenCoefficient *int               `hcl:"token_coefficient,optional" min:"0" doc:"Milliseconds that the token timeout grows with each node beyond two (default: that of Proxmox VE, 125 since 9.1)."`
+	QuorumTimeout    time.Duration      `hcl:"quorum_timeout,optional" default:"90s" min:"5s" doc:"How long to wait until the new cluster can be written to."`
 }
 
 // Validate checks the name, which cannot be changed later.

@@ -98,10 +98,22 @@ func planLinks(ctx context.Context, t module.Target, args corosyncLinkArgs) ([]m
 	if len(work) == 0 && len(v.refusals) == 0 {
 		return nil, nil
 	}
+	if r := leftOut(t, "change corosync's links", t.Cluster().Nodes); r != nil && len(work) > 0 {
+		v.refusals = append(v.refusals, r)
+	}
 	if len(v.refusals) == 0 {
 		v.gate(work[0]) // the later ones are looked at when it is their turn
 		for _, w := range work {
 			v.fits(w)
+		}
+	}
+	if len(v.refusals) == 0 {
+		next, err := v.conf.WithLink(work[0].edit)
+		if err != nil {
+			return nil, err
+		}
+		if err := v.checkNew(ctx, t, next.Text()); err != nil {
+			return nil, err
 		}
 	}
 	if len(v.refusals) == 0 {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
@@ -20,11 +21,12 @@ const confTimeout = 4 * time.Minute
 const confBackups = "/var/backups/pxrun"
 
 // confScript replaces the cluster's corosync.conf by standard input, as a whole, under the lock that Proxmox's own tools
-// take. $1 is the digest of the file that it must still be, $2 that of the new one, $3 where the old one is kept.
+// take. $1 is the digest of the file that it must still be, $2 that of the new one, $3 where the old one is kept, $4 where a
+// copy of the new one is kept while it is on its way: what a run that was cut off has left behind is known by it.
 const confScript = `# replace corosync.conf
 cd / || exit 1
-f=/etc/pve/corosync.conf
-l=/etc/pve/priv/lock/file-corosync_conf
+kept=$4
+` + newFile + `l=/etc/pve/priv/lock/file-corosync_conf
 say() { echo "$1" >&2; exit 1; }
 sum() { sha256sum <"$1" | cut -d ' ' -f 1; }
 new=$(cat; echo x)
@@ -39,11 +41,14 @@ until mkdir "$l" 2>/dev/null; do
 done
 trap 'rmdir "$l" 2>/dev/null' EXIT
 [ "$(sum "$f")" = "$1" ] || say "$f was changed by somebody else meanwhile"
-[ ! -e "$f.new" ] || say "$f.new is there: somebody else is changing it, or a change was cut off and it is to be removed"
+if foreign >&2; then say "$f.new is there and is not of an earlier run: somebody else is changing the configuration"; fi
 mkdir -p "${3%/*}" && cat "$f" >"$3" && [ "$(sum "$3")" = "$1" ] || say "the old file could not be kept as $3"
+if [ -e "$f.new" ]; then cat "$f.new" >"$kept.found" && rm -f "$f.new"; fi
+printf '%s' "$new" >"$kept" || say "$kept could not be written"
 printf '%s' "$new" >"$f.new" || { rm -f "$f.new"; say "$f.new could not be written"; }
 [ "$(sum "$f.new")" = "$2" ] || { rm -f "$f.new"; say "$f.new was not written whole"; }
 mv "$f.new" "$f" || { rm -f "$f.new"; say "$f could not be replaced"; }
+rm -f "$kept"
 `
 
 // applyLink makes one link different. Everything is looked at again first; what is not as it should be stops it with the
@@ -96,14 +101,14 @@ func (v *linkView) still(w linkWork) bool {
 func replaceConf(ctx context.Context, t module.Target, host, oldSum, text, backup string, version int) error {
 	sum := sha256.Sum256([]byte(text))
 	job := module.Job{Name: "corosync-conf-" + strconv.Itoa(version), Timeout: confTimeout, Command: transport.Command{
-		Script: confScript, Argv: []string{oldSum, hex.EncodeToString(sum[:]), backup}, Stdin: []byte(text), Mutates: true,
+		Script: confScript, Argv: []string{oldSum, hex.EncodeToString(sum[:]), backup, keptNew}, Stdin: []byte(text), Mutates: true,
 	}}
 	result, err := t.Detach(ctx, host, job)
-	if err == nil {
-		err = result.Err(transport.Command{Argv: []string{"replace /etc/pve/corosync.conf"}})
+	if err == nil && result.Exit != 0 {
+		err = fmt.Errorf("exit %d: %s", result.Exit, strings.TrimSpace(string(result.Stderr)))
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w; the old configuration is in place", host, err)
+		return fmt.Errorf("%s: replace /etc/pve/corosync.conf: %w; the old configuration is in place", host, err)
 	}
 	return nil
 }

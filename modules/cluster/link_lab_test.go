@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/testkit"
 	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/pxrun/pxrun/inventory"
@@ -118,8 +119,12 @@ func TestLabLinkThatGoesWrongStopsWithTheWayBack(t *testing.T) {
 	require.NoError(t, err)
 
 	// Somebody else edits the file between the plan and the change.
-	target.on("pve1", "cp /etc/pve/corosync.conf /etc/pve/corosync.conf.new")
-	require.ErrorContains(t, target.apply(changes), "corosync.conf.new is there: somebody else is changing it, or a change was cut off and it is to be removed; the old configuration is in place")
+	target.on("pve1", "sed 's/10.0.1.1/10.0.1.77/' /etc/pve/corosync.conf >/etc/pve/corosync.conf.new")
+	err = target.apply(changes)
+	require.ErrorContains(t, err, "corosync.conf.new is there and is not of an earlier run: somebody else is changing the configuration; the old configuration is in place")
+	require.ErrorContains(t, err, "+    ring0_addr: 10.0.1.77")
+	target.refused(corosyncLink(), ``, "+    ring0_addr: 10.0.1.77")
+	require.Equal(t, "1", target.on("pve1", "grep -c 10.0.1.77 /etc/pve/corosync.conf.new"), "it is left alone")
 	target.on("pve1", "rm /etc/pve/corosync.conf.new")
 
 	// The new link's cable is pulled while the file is written.
@@ -131,6 +136,51 @@ func TestLabLinkThatGoesWrongStopsWithTheWayBack(t *testing.T) {
 	err = target.apply(changes)
 	require.ErrorContains(t, err, "link 1 to pve3 is not connected")
 	require.ErrorContains(t, err, "to go back: copy it to /etc/pve/corosync.conf.new, set config_version to 5 there")
+}
+
+// What a run that was cut off has left in corosync.conf.new is no obstacle to the next one.
+func TestLabLinksAfterARunThatWasCutOff(t *testing.T) {
+	tests := map[string]string{
+		"all of it was written":           "cp /tmp/wanted /etc/pve/corosync.conf.new",
+		"half of it was written":          "head -c 200 /tmp/wanted >/etc/pve/corosync.conf.new",
+		"nothing of it was written":       ": >/etc/pve/corosync.conf.new",
+		"something else was wanted then":  "mkdir -p /var/backups/pxrun; sed 's/10.0.2.1/10.0.2.99/' /tmp/wanted >/var/backups/pxrun/corosync.conf.new; head -c 600 /var/backups/pxrun/corosync.conf.new >/etc/pve/corosync.conf.new",
+		"a copy that nobody touched":      "cp /etc/pve/corosync.conf /etc/pve/corosync.conf.new; touch -d '20 minutes ago' /etc/pve/corosync.conf.new",
+		"an older one that nobody wanted": "sed 's/config_version: .*/config_version: 1/' /etc/pve/corosync.conf >/etc/pve/corosync.conf.new; touch -d '20 minutes ago' /etc/pve/corosync.conf.new",
+	}
+	for name, spoil := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := newLinkLab(t)
+			target.wantLinks(1, 2)
+			conf := pve.NewestConf(target.states())
+			next, err := conf.WithLink(pve.LinkEdit{Link: 1, Addrs: map[string]string{"pve1": "10.0.2.1", "pve2": "10.0.2.2", "pve3": "10.0.2.3"}})
+			require.NoError(t, err)
+			target.on("pve1", "printf '%s' '"+next.Text()+"' >/tmp/wanted")
+			target.on("pve1", spoil)
+			require.Equal(t, []string{"add link 1 to corosync"}, target.converge(corosyncLink(), ``))
+			require.Equal(t, "0", target.on("pve1", "ls /etc/pve | grep -c 'corosync.conf.new' || :"))
+			require.Equal(t, "corosync.conf.3\ncorosync.conf.new.found", target.on("pve1", "ls /var/backups/pxrun"))
+		})
+	}
+	t.Run("somebody's copy of a moment ago", func(t *testing.T) {
+		t.Parallel()
+		target := newLinkLab(t)
+		target.wantLinks(1, 2)
+		target.on("pve1", "cp /etc/pve/corosync.conf /etc/pve/corosync.conf.new")
+		target.refused(corosyncLink(), ``, "somebody else is changing the configuration")
+	})
+	t.Run("cut off in the middle", func(t *testing.T) {
+		t.Parallel()
+		target := newLinkLab(t)
+		target.wantLinks(1, 2)
+		target.fault(lab.Fault{Kind: "die", Target: "pve1", Match: "mv /etc/pve/corosync.conf.new"})
+		changes, err := target.plan(corosyncLink(), ``)
+		require.NoError(t, err)
+		require.Error(t, target.apply(changes))
+		require.NoError(t, target.lab.ClearFault(0))
+		require.Equal(t, []string{"add link 1 to corosync"}, target.converge(corosyncLink(), ``))
+	})
 }
 
 func TestLabWithoutAClusterThereAreNoLinksToChange(t *testing.T) {

@@ -19,14 +19,14 @@ import (
 var nodeJoinDoc string
 
 type nodeJoinArgs struct {
-	Nodes         inventory.Refs `hcl:"nodes,optional" doc:"The nodes that shall be members, in the order in which they join (default: the hosts of the task)." example:"cluster.lab.nodes"`
-	Cluster       string         `hcl:"cluster,optional" doc:"The name of the cluster, where cluster_create gave it another one than the inventory." example:"\"lab\""`
-	Via           inventory.Refs `hcl:"via,optional" doc:"The member that lets the others in (default: the first that is online)." example:"cluster.lab.pve1"`
-	Method        string         `hcl:"method,optional" default:"ssh" oneof:"ssh api" doc:"How pvecm talks to the member: over SSH with keys that are prepared for it, or over the API with root's password."`
-	Password      secret.String  `hcl:"password,optional" doc:"The password of root@pam on the member, for the API method." example:"secret.root_password"`
-	Resume        *bool          `hcl:"resume,optional" doc:"Whether joins that were cut off are finished where that is known to be safe (default: true)."`
-	QDevice       string         `hcl:"qdevice,optional" default:"restore" oneof:"restore leave_off" doc:"What becomes of a QDevice, which must be taken off while nodes join: set up again when the number of nodes is even, or left off."`
-	QuorumTimeout time.Duration  `hcl:"quorum_timeout,optional" default:"2m" min:"10s" doc:"How long a node may take to join and to be seen by all."`
+	Nodes         inventory.NodeRefs `hcl:"nodes,optional" doc:"The nodes that shall be members, in the order in which they join (default: the hosts of the task)." example:"cluster.lab.nodes"`
+	Cluster       string             `hcl:"cluster,optional" doc:"The name of the cluster, where cluster_create gave it another one than the inventory." example:"\"lab\""`
+	Via           inventory.NodeRefs `hcl:"via,optional" doc:"The member that lets the others in (default: the first that is online)." example:"cluster.lab.pve1"`
+	Method        string             `hcl:"method,optional" default:"ssh" oneof:"ssh api" doc:"How pvecm talks to the member: over SSH with keys that are prepared for it, or over the API with root's password."`
+	Password      secret.String      `hcl:"password,optional" doc:"The password of root@pam on the member, for the API method." example:"secret.root_password"`
+	Resume        *bool              `hcl:"resume,optional" doc:"Whether joins that were cut off are finished where that is known to be safe (default: true)."`
+	QDevice       string             `hcl:"qdevice,optional" default:"restore" oneof:"restore leave_off" doc:"What becomes of a QDevice, which must be taken off while nodes join: set up again when the number of nodes is even, or left off."`
+	QuorumTimeout time.Duration      `hcl:"quorum_timeout,optional" default:"2m" min:"10s" doc:"How long a node may take to join and to be seen by all."`
 }
 
 // Validate checks what belongs together.

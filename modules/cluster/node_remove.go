@@ -127,6 +127,10 @@ func planRemove(ctx context.Context, t module.Target, args nodeRemoveArgs) ([]mo
 	}
 	v.left = left
 	changes := v.changes(actor.Host)
+	staying := slices.DeleteFunc(slices.Clone(t.Cluster().Nodes), func(name string) bool { return name == args.Node })
+	if r := leftOut(t, "remove "+args.Node, staying); r != nil && len(changes) > 0 {
+		return nil, module.Refusals{r}
+	}
 	for _, w := range v.warn(t.Cluster().Nodes) {
 		t.Warn("", w)
 	}

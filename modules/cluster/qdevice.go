@@ -116,6 +116,9 @@ func planDevice(ctx context.Context, t module.Target, args qdeviceArgs) ([]modul
 	if len(v.refusals) > 0 {
 		return nil, v.refusals
 	}
+	if r := leftOut(t, "change the QDevice", slices.Concat(t.Cluster().Nodes, args.Arbiter)); r != nil && len(steps) > 0 {
+		return nil, module.Refusals{r}
+	}
 	return v.changes(ctx, t, steps)
 }
 

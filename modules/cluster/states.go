@@ -91,8 +91,8 @@ func unmet(missing []string) error {
 	return errors.New(strings.Join(missing, "; "))
 }
 
-// oneHost is the host that a Refs argument names, or else.
-func oneHost(r inventory.Refs, otherwise string) string {
+// oneHost is the host that an argument names, or else.
+func oneHost[R ~[]string](r R, otherwise string) string {
 	if len(r) > 0 {
 		return r[0]
 	}

@@ -92,6 +92,23 @@ func TestLabGuestsMove(t *testing.T) {
 	require.Len(t, target.Converge(migrate, "from = \"pve2\"\ntarget = \"pve3\""), 1)
 }
 
+// A guest on a node that --limit leaves out is not touched, and none is brought to such a node.
+func TestLabGuestsOfNodesThatAreLeftOut(t *testing.T) {
+	t.Parallel()
+	target := formed(t, vm(100, labguest.Disk{Storage: "local-lvm", SizeGiB: 4}), vm(101))
+	target.Must("pve1", "qm migrate 101 pve2 --online")
+	migrate, moveDisk := modules(t)
+	target.Limit = []string{"pve1", "pve3"}
+	require.Equal(t, []string{"move vm 100 (web) from pve1 to pve3, live"}, target.Converge(migrate, "guests = [100, 101]\ntarget = \"pve3\"\nwith_local_disks = true"))
+	require.Equal(t, "pve2", runs(target, 101))
+	require.Contains(t, target.Warnings(), "pve2: vm 101 (web) stays as it is: pve2 is left out by --limit")
+	require.Empty(t, target.Converge(migrate, "guests = [100]\ntarget = \"pve2\"\nwith_local_disks = true"))
+	require.Contains(t, target.Warnings(), "pve3: vm 100 (web) stays as it is: pve2 is left out by --limit")
+	target.Limit = []string{"pve1", "pve2"}
+	require.Empty(t, target.Converge(moveDisk, "guest = 100\ndisk = \"scsi0\"\nstorage = \"fast\""))
+	require.Contains(t, target.Warnings(), "pve3: vm 100 (web) stays as it is: pve3 is left out by --limit")
+}
+
 func TestLabGuestsThatCannotMoveAreRefusedInThePlan(t *testing.T) {
 	t.Parallel()
 	local := labguest.Disk{Storage: "local-lvm", SizeGiB: 4}

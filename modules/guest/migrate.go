@@ -21,12 +21,12 @@ import (
 var migrateDoc string
 
 type migrateArgs struct {
-	Guests   []int                    `hcl:"guests,optional" each_min:"100" doc:"Ids of the guests to move." example:"[100, 201]"`
-	WithTags []string                 `hcl:"with_tags,optional" doc:"Move the guests that have one of these tags."`
-	Pool     string                   `hcl:"pool,optional" doc:"Move the guests of this resource pool. Tags, pool and node narrow each other."`
-	From     inventory.Ref            `hcl:"from,optional" doc:"Move the guests of this node."`
-	Target   inventory.Ref            `hcl:"target,optional" doc:"The node to move them to."`
-	Targets  map[string]inventory.Ref `hcl:"targets,optional" doc:"The nodes of single guests, by their ids; they go before target." example:"{ \"100\" = \"pve2\" }"`
+	Guests   []int                        `hcl:"guests,optional" each_min:"100" doc:"Ids of the guests to move." example:"[100, 201]"`
+	WithTags []string                     `hcl:"with_tags,optional" doc:"Move the guests that have one of these tags."`
+	Pool     string                       `hcl:"pool,optional" doc:"Move the guests of this resource pool. Tags, pool and node narrow each other."`
+	From     inventory.NodeRef            `hcl:"from,optional" doc:"Move the guests of this node."`
+	Target   inventory.NodeRef            `hcl:"target,optional" doc:"The node to move them to."`
+	Targets  map[string]inventory.NodeRef `hcl:"targets,optional" doc:"The nodes of single guests, by their ids; they go before target." example:"{ \"100\" = \"pve2\" }"`
 
 	Live             bool              `hcl:"live,optional" default:"true" doc:"Whether virtual machines that run may be moved while they run. Without, they are refused."`
 	Restart          bool              `hcl:"restart,optional" doc:"Whether containers that run may be shut down, moved and started again: there is no other way for them."`
@@ -136,6 +136,9 @@ func planMigrate(ctx context.Context, t module.Target, args migrateArgs) ([]modu
 	for _, g := range templates {
 		t.Warn(g.Node, fmt.Sprintf("%s is a template and stays where it is", g))
 	}
+	chosen = slices.DeleteFunc(chosen, func(g guest.Guest) bool {
+		return args.target(g.ID) != g.Node && leftOut(t, g, args.target(g.ID))
+	})
 	nodes := []string{}
 	for _, g := range chosen {
 		if to := args.target(g.ID); to != g.Node {

@@ -61,6 +61,17 @@ func (w *world) decide(chosen []guest.Guest, args migrateArgs, mine map[int]bool
 	return out
 }
 
+// leftOut tells of a guest that is not touched because --limit leaves out its node, or the one that it is to go to.
+func leftOut(t module.Target, g guest.Guest, to string) bool {
+	for _, node := range []string{g.Node, to} {
+		if node != "" && !t.Selected(node) {
+			t.Warn(g.Node, fmt.Sprintf("%s stays as it is: %s is left out by --limit", g, node))
+			return true
+		}
+	}
+	return false
+}
+
 // consult asks Proxmox VE itself about the machines that could move (reference §6.4). Containers have no such answer worth
 // having: theirs leaves storages and mount points out.
 func (w *world) consult(ctx context.Context, t module.Target, steps []step, o guest.Options) error {

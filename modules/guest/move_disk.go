@@ -99,6 +99,9 @@ func planMoveDisk(ctx context.Context, t module.Target, args moveDiskArgs) ([]mo
 	if there && has && v.Storage == args.Storage && (args.Format == "" || v.Format == args.Format) {
 		return nil, nil
 	}
+	if there && leftOut(t, g, g.Node) {
+		return nil, nil
+	}
 	w.ask(ctx, t, []string{g.Node})
 	if refusals := w.refuseDisk(gate, g, there, args); len(refusals) > 0 {
 		if waits := plannedStorage(t.Planned(), args.Storage); waits == "" || len(refusals) > 1 {

@@ -7,6 +7,7 @@ import (
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/ha"
 	"github.com/pxrun/pxrun/internal/secret"
+	"github.com/pxrun/pxrun/inventory"
 	"github.com/stretchr/testify/require"
 )
 
@@ -124,7 +125,7 @@ func TestGroups(t *testing.T) {
 	rule := func(nodes string, resources ...string) ha.Rule {
 		return ha.Rule{ID: "db", Type: ha.NodeAffinity, Nodes: ha.ParseNodes(nodes), Resources: resources}
 	}
-	base := haGroupArgs{Name: "db", Nodes: map[string]int{"pve1": 2, "pve2": 1}, Resources: []string{"vm:100"}, Ensure: "present"}
+	base := haGroupArgs{Name: "db", Nodes: map[inventory.NodeRef]int{"pve1": 2, "pve2": 1}, Resources: []string{"vm:100"}, Ensure: "present"}
 	with := func(change func(*haGroupArgs)) haGroupArgs {
 		a := base
 		change(&a)
@@ -166,14 +167,14 @@ func TestGroups(t *testing.T) {
 				w.State.Rules = []ha.Rule{r}
 			}, args: base, refused: "one node affinity rule only",
 		},
-		"a node that does not exist": {args: with(func(a *haGroupArgs) { a.Nodes = map[string]int{"pve8": 1} }), refused: `"pve8" is no node`},
+		"a node that does not exist": {args: with(func(a *haGroupArgs) { a.Nodes = map[inventory.NodeRef]int{"pve8": 1} }), refused: `"pve8" is no node`},
 		"nowhere to go": {
 			world: func(w *world) {
 				w.State.Resources = append(w.State.Resources, ha.Resource{SID: "vm:101"})
 				w.State.Rules = []ha.Rule{{ID: "apart", Type: ha.ResourceAffinity, Affinity: ha.Negative, Resources: []string{"vm:100", "vm:101"}}}
 			},
 			args: with(func(a *haGroupArgs) {
-				a.Nodes, a.Restricted, a.Resources = map[string]int{"pve1": 0}, yes(true), []string{"vm:100", "vm:101"}
+				a.Nodes, a.Restricted, a.Resources = map[inventory.NodeRef]int{"pve1": 0}, yes(true), []string{"vm:100", "vm:101"}
 			}),
 			refused: "no node left",
 		},
@@ -193,7 +194,7 @@ func TestGroups(t *testing.T) {
 				whole(w)
 				w.State.Groups[0].Restricted, w.State.Groups[0].NoFailback = true, true
 			},
-			args: with(func(a *haGroupArgs) { a.Nodes = map[string]int{"pve1": 2} }), want: []string{"groupset db --nodes pve1:2"},
+			args: with(func(a *haGroupArgs) { a.Nodes = map[inventory.NodeRef]int{"pve1": 2} }), want: []string{"groupset db --nodes pve1:2"},
 		},
 		"what is written is repaired on 8": {
 			world: func(w *world) {
@@ -213,7 +214,7 @@ func TestGroups(t *testing.T) {
 				r.Strict = true
 				w.State.Rules, w.State.Resources[0].Failback = []ha.Rule{r}, false
 			},
-			args: with(func(a *haGroupArgs) { a.Nodes = map[string]int{"pve1": 2, "pve3": 1} }), want: []string{"rules set node-affinity db --resources vm:100 --nodes pve1:2,pve3:1"},
+			args: with(func(a *haGroupArgs) { a.Nodes = map[inventory.NodeRef]int{"pve1": 2, "pve3": 1} }), want: []string{"rules set node-affinity db --resources vm:100 --nodes pve1:2,pve3:1"},
 		},
 		"what is written is repaired on 9": {
 			world: func(w *world) {
@@ -262,14 +263,14 @@ func TestRules(t *testing.T) {
 			world: func(w *world) {
 				w.State.Rules = []ha.Rule{{ID: "apart", Type: ha.NodeAffinity, Nodes: ha.Nodes{"pve1": 1}, Strict: true, Disabled: true, Comment: "mine", Resources: []string{"vm:100"}}}
 			},
-			args: haRuleArgs{Name: "apart", Type: ha.NodeAffinity, Nodes: map[string]int{"pve2": 1}, Resources: []string{"vm:100"}, Ensure: "present"},
+			args: haRuleArgs{Name: "apart", Type: ha.NodeAffinity, Nodes: map[inventory.NodeRef]int{"pve2": 1}, Resources: []string{"vm:100"}, Ensure: "present"},
 			want: []string{"rules set node-affinity apart --resources vm:100 --nodes pve2:1"},
 		},
 		"what is written is repaired": {
 			world: func(w *world) {
 				w.State.Rules = []ha.Rule{{ID: "apart", Type: ha.NodeAffinity, Nodes: ha.Nodes{"pve2": 1}, Strict: true, Disabled: true, Resources: []string{"vm:100"}}}
 			},
-			args: haRuleArgs{Name: "apart", Type: ha.NodeAffinity, Nodes: map[string]int{"pve2": 1}, Resources: []string{"vm:100"}, Strict: yes(false), Disabled: yes(false), Ensure: "present"},
+			args: haRuleArgs{Name: "apart", Type: ha.NodeAffinity, Nodes: map[inventory.NodeRef]int{"pve2": 1}, Resources: []string{"vm:100"}, Strict: yes(false), Disabled: yes(false), Ensure: "present"},
 			want: []string{"rules set node-affinity apart --resources vm:100 --nodes pve2:1 --strict 0 --disable 0"},
 		},
 		"disabled again": {

@@ -11,20 +11,21 @@ import (
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/ha"
 	"github.com/pxrun/pxrun/internal/schema"
+	"github.com/pxrun/pxrun/inventory"
 )
 
 //go:embed ha_group.md
 var haGroupDoc string
 
 type haGroupArgs struct {
-	Name       string         `hcl:"name,optional" doc:"The name of the group (default: the task's)." example:"\"databases\""`
-	Nodes      map[string]int `hcl:"nodes,optional" doc:"The nodes with their priorities; the highest is preferred." example:"{ pve1 = 2, pve2 = 1 }"`
-	Resources  []string       `hcl:"resources,optional" doc:"The guests of the group: exactly these (default: those that are in it stay). One that is not under HA yet is put there as it is: running or stopped." example:"[\"vm:100\"]"`
-	Restricted *bool          `hcl:"restricted,optional" doc:"Run on no other node, even when none of these is there (default: left as it is; false for a new one)."`
-	Failback   *bool          `hcl:"failback,optional" doc:"Whether guests return to a better node that comes back (default: left as it is; true for a new one)."`
-	Comment    *string        `hcl:"comment,optional" doc:"A note (default: left as it is)."`
-	Ensure     string         `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether it shall be there. Absent, the group or rule is removed and its guests stay under HA."`
-	HATimeout  time.Duration  `hcl:"ha_timeout,optional" default:"5m" min:"10s" doc:"How long the HA manager may take to follow, and Proxmox VE 9 to make rules of groups."`
+	Name       string                    `hcl:"name,optional" doc:"The name of the group (default: the task's)." example:"\"databases\""`
+	Nodes      map[inventory.NodeRef]int `hcl:"nodes,optional" doc:"The nodes with their priorities; the highest is preferred." example:"{ pve1 = 2, pve2 = 1 }"`
+	Resources  []string                  `hcl:"resources,optional" doc:"The guests of the group: exactly these (default: those that are in it stay). One that is not under HA yet is put there as it is: running or stopped." example:"[\"vm:100\"]"`
+	Restricted *bool                     `hcl:"restricted,optional" doc:"Run on no other node, even when none of these is there (default: left as it is; false for a new one)."`
+	Failback   *bool                     `hcl:"failback,optional" doc:"Whether guests return to a better node that comes back (default: left as it is; true for a new one)."`
+	Comment    *string                   `hcl:"comment,optional" doc:"A note (default: left as it is)."`
+	Ensure     string                    `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether it shall be there. Absent, the group or rule is removed and its guests stay under HA."`
+	HATimeout  time.Duration             `hcl:"ha_timeout,optional" default:"5m" min:"10s" doc:"How long the HA manager may take to follow, and Proxmox VE 9 to make rules of groups."`
 }
 
 // Validate checks what needs no cluster.
@@ -71,6 +72,14 @@ func haGroup() module.Module {
 			return haGroupOut{Kind: "group", Resources: w.inGroup(args.Name)}, nil
 		},
 	})
+}
+
+// ValidateTask checks the task's name where it is that of the group.
+func (a *haGroupArgs) ValidateTask(name string) error {
+	if a.Name != "" {
+		return nil
+	}
+	return checkID(name)
 }
 
 func (a *haGroupArgs) named(t module.Target) {
@@ -137,7 +146,7 @@ func (w *world) group(args haGroupArgs, coming []string) (steps []step, warnings
 	if args.Ensure == "absent" {
 		return w.removeGroup(args.Name), nil, nil
 	}
-	if refusal := w.checkNodes(gate, args.Nodes); refusal != nil {
+	if refusal := w.checkNodes(gate, nodesOf(args.Nodes)); refusal != nil {
 		return nil, nil, module.Refusals{refusal}
 	}
 	added, refusals := w.enlist(args, coming)
@@ -190,7 +199,7 @@ func (w *world) enlist(args haGroupArgs, coming []string) ([]step, module.Refusa
 // asRule is the intent in Proxmox VE 9: a node affinity, and the failback of each guest.
 func (w *world) asRule(args haGroupArgs, gate string) ([]step, *module.Refusal) {
 	have, there := w.groupRule(args.Name)
-	want := ha.Rule{ID: args.Name, Type: ha.NodeAffinity, Nodes: args.Nodes, Strict: or(args.Restricted, have.Strict), Comment: said(args.Comment, have.Comment), Resources: slices.Sorted(slices.Values(args.Resources))}
+	want := ha.Rule{ID: args.Name, Type: ha.NodeAffinity, Nodes: nodesOf(args.Nodes), Strict: or(args.Restricted, have.Strict), Comment: said(args.Comment, have.Comment), Resources: slices.Sorted(slices.Values(args.Resources))}
 	if there {
 		want.ID, want.Disabled = have.ID, false
 		if args.Resources == nil {
@@ -257,7 +266,7 @@ func wrongType(gate string, have ha.Rule, want string) *module.Refusal {
 // asGroup is the intent in Proxmox VE 8.
 func (w *world) asGroup(args haGroupArgs) []step {
 	have, there := w.Group(args.Name)
-	want := ha.Group{Name: args.Name, Nodes: args.Nodes, Restricted: or(args.Restricted, have.Restricted), NoFailback: !or(args.Failback, !have.NoFailback), Comment: said(args.Comment, have.Comment)}
+	want := ha.Group{Name: args.Name, Nodes: nodesOf(args.Nodes), Restricted: or(args.Restricted, have.Restricted), NoFailback: !or(args.Failback, !have.NoFailback), Comment: said(args.Comment, have.Comment)}
 	var steps []step
 	s := step{id: "group:" + args.Name, after: shownGroup(want)}
 	switch {
@@ -379,6 +388,18 @@ func said(wanted *string, have string) string {
 		return have
 	}
 	return *wanted
+}
+
+// nodesOf are the nodes of a task with their priorities; nil without any.
+func nodesOf(named map[inventory.NodeRef]int) ha.Nodes {
+	if named == nil {
+		return nil
+	}
+	nodes := make(ha.Nodes, len(named))
+	for name, priority := range named {
+		nodes[string(name)] = priority
+	}
+	return nodes
 }
 
 // or is what the task says, or else what is there.

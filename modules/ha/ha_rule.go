@@ -11,22 +11,23 @@ import (
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/ha"
 	"github.com/pxrun/pxrun/internal/schema"
+	"github.com/pxrun/pxrun/inventory"
 )
 
 //go:embed ha_rule.md
 var haRuleDoc string
 
 type haRuleArgs struct {
-	Name      string         `hcl:"name,optional" doc:"The rule's id (default: the task's name)." example:"\"web-apart\""`
-	Type      string         `hcl:"type" oneof:"node-affinity resource-affinity" doc:"What the rule says: where guests run (node-affinity), or which of them run together or apart (resource-affinity)."`
-	Resources []string       `hcl:"resources" min:"1" doc:"The guests: vm:<id> or ct:<id>. They must be under HA." example:"[\"vm:100\", \"vm:101\"]"`
-	Nodes     map[string]int `hcl:"nodes,optional" doc:"Of a node-affinity: the nodes with their priorities; the highest is preferred." example:"{ pve1 = 2, pve2 = 1 }"`
-	Strict    *bool          `hcl:"strict,optional" doc:"Of a node-affinity: run on no other node, even when none of these is there (default: left as it is; false for a new one)."`
-	Affinity  string         `hcl:"affinity,optional" oneof:"positive negative" doc:"Of a resource-affinity: positive keeps the guests on one node, negative each on a node of its own."`
-	Disabled  *bool          `hcl:"disabled,optional" doc:"Keep the rule without following it (default: left as it is; false for a new one)."`
-	Comment   *string        `hcl:"comment,optional" doc:"A note (default: left as it is)."`
-	Ensure    string         `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether it shall be there. Absent, the rule is removed and its guests stay under HA."`
-	HATimeout time.Duration  `hcl:"ha_timeout,optional" default:"2m" min:"10s" doc:"How long to wait until the HA manager knows all nodes."`
+	Name      string                    `hcl:"name,optional" doc:"The rule's id (default: the task's name)." example:"\"web-apart\""`
+	Type      string                    `hcl:"type" oneof:"node-affinity resource-affinity" doc:"What the rule says: where guests run (node-affinity), or which of them run together or apart (resource-affinity)."`
+	Resources []string                  `hcl:"resources" min:"1" doc:"The guests: vm:<id> or ct:<id>. They must be under HA." example:"[\"vm:100\", \"vm:101\"]"`
+	Nodes     map[inventory.NodeRef]int `hcl:"nodes,optional" doc:"Of a node-affinity: the nodes with their priorities; the highest is preferred." example:"{ pve1 = 2, pve2 = 1 }"`
+	Strict    *bool                     `hcl:"strict,optional" doc:"Of a node-affinity: run on no other node, even when none of these is there (default: left as it is; false for a new one)."`
+	Affinity  string                    `hcl:"affinity,optional" oneof:"positive negative" doc:"Of a resource-affinity: positive keeps the guests on one node, negative each on a node of its own."`
+	Disabled  *bool                     `hcl:"disabled,optional" doc:"Keep the rule without following it (default: left as it is; false for a new one)."`
+	Comment   *string                   `hcl:"comment,optional" doc:"A note (default: left as it is)."`
+	Ensure    string                    `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether it shall be there. Absent, the rule is removed and its guests stay under HA."`
+	HATimeout time.Duration             `hcl:"ha_timeout,optional" default:"2m" min:"10s" doc:"How long to wait until the HA manager knows all nodes."`
 }
 
 // Validate checks that the arguments belong to the type.
@@ -102,6 +103,14 @@ func haRule() module.Module {
 	})
 }
 
+// ValidateTask checks the task's name where it is that of the rule.
+func (a *haRuleArgs) ValidateTask(name string) error {
+	if a.Name != "" {
+		return nil
+	}
+	return checkID(name)
+}
+
 func (a *haRuleArgs) named(t module.Target) {
 	if a.Name == "" {
 		a.Name = t.Task()
@@ -138,7 +147,7 @@ func (w *world) rule(args haRuleArgs, unmanaged []string) ([]step, *module.Refus
 		}
 	}
 	want := ha.Rule{
-		ID: args.Name, Type: args.Type, Resources: slices.Sorted(slices.Values(args.Resources)), Nodes: args.Nodes, Strict: or(args.Strict, have.Strict), Affinity: args.Affinity,
+		ID: args.Name, Type: args.Type, Resources: slices.Sorted(slices.Values(args.Resources)), Nodes: nodesOf(args.Nodes), Strict: or(args.Strict, have.Strict), Affinity: args.Affinity,
 		Disabled: or(args.Disabled, have.Disabled), Comment: said(args.Comment, have.Comment),
 	}
 	if there && sameRule(have, want) {

@@ -49,6 +49,20 @@ func TestLabResources(t *testing.T) {
 	require.ErrorContains(t, err, "vm:999 does not exist")
 }
 
+// What HA is told to do is told from a node that is in the run.
+func TestLabResourcesFromANodeInTheRun(t *testing.T) {
+	t.Parallel()
+	target := formed(t, "9.1.8")
+	resource := labkit.Only(t, ha.All(), "ha_resource")
+	target.Limit = []string{"pve3"}
+	changes, err := target.Plan(resource, `resources = ["vm:100"]`)
+	require.NoError(t, err)
+	require.Equal(t, "pve3", changes[0].Host)
+	target.Limit = []string{"pve9"}
+	_, err = target.Plan(resource, `resources = ["vm:100"]`)
+	require.ErrorContains(t, err, "pve1, pve2, pve3 left out by --limit, and no node in the run is a quorate member")
+}
+
 func TestLabGroupIsARuleOnNine(t *testing.T) {
 	t.Parallel()
 	target := formed(t, "9.1.8")

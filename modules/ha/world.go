@@ -11,6 +11,7 @@ import (
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/pve/ha"
+	family "github.com/pxrun/pxrun/modules/internal/members"
 )
 
 var errNoCluster = errors.New(`the runbook names no cluster: write "cluster = cluster.<name>" in it`)
@@ -98,8 +99,13 @@ func look(ctx context.Context, t module.Target) (*world, error) {
 // read reads the HA files from a quorate member, the first that answers.
 func (w *world) read(ctx context.Context, t module.Target, members []pve.NodeState) error {
 	var failed []error
+	var out []string
 	for _, m := range members {
 		if !m.Writable {
+			continue
+		}
+		if !t.Selected(m.Host) {
+			out = append(out, m.Host)
 			continue
 		}
 		conn, err := t.Conn(ctx, m.Host)
@@ -116,6 +122,9 @@ func (w *world) read(ctx context.Context, t module.Target, members []pve.NodeSta
 		}
 		w.actor = m.Host
 		return nil
+	}
+	if len(out) > 0 && len(failed) == 0 {
+		return family.LeftOut("high availability of cluster "+w.cluster, out)
 	}
 	saw := "no member that answers is quorate"
 	if err := errors.Join(failed...); err != nil {

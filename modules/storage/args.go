@@ -44,7 +44,7 @@ type storageArgs struct {
 	EncryptionKey secret.String            `hcl:"encryption_key,optional" doc:"The key with which backups on pbs are encrypted: the JSON text of its file."`
 	Keyring       secret.String            `hcl:"keyring,optional" doc:"The keyring of rbd or the secret of cephfs, for a Ceph cluster that is not this one."`
 	Content       []string                 `hcl:"content,optional" oneof:"backup images import iso none rootdir snippets vztmpl" doc:"What the storage holds (default: what it has; at creation what Proxmox VE takes for the type)." example:"[\"images\", \"iso\"]"`
-	Nodes         inventory.Refs           `hcl:"nodes,optional" doc:"The nodes that may use it (default: as it is; at creation all). remove = [\"nodes\"] lifts the restriction." example:"cluster.lab.nodes"`
+	Nodes         inventory.NodeRefs       `hcl:"nodes,optional" doc:"The nodes that may use it (default: as it is; at creation all). remove = [\"nodes\"] lifts the restriction." example:"cluster.lab.nodes"`
 	Shared        *bool                    `hcl:"shared,optional" doc:"Whether every node sees the same on a dir or lvm storage. This says so; it does not make it so."`
 	Disable       *bool                    `hcl:"disable,optional" doc:"Whether nobody uses it for the time being."`
 	PruneBackups  string                   `hcl:"prune_backups,optional" doc:"Which backups are kept." example:"\"keep-last=3,keep-daily=7\""`

@@ -32,7 +32,7 @@ type backupJobArgs struct {
 	Pool         string                   `hcl:"pool,optional" doc:"The resource pool whose guests are backed up."`
 	All          bool                     `hcl:"all,optional" default:"false" doc:"Back up every guest, but for those in exclude."`
 	Exclude      []int                    `hcl:"exclude,optional" each_min:"100" doc:"Guests that are left out, with all or pool." example:"[900]"`
-	Node         inventory.Ref            `hcl:"node,optional" doc:"The only node on which it runs (default: every node backs up its own guests)."`
+	Node         inventory.NodeRef        `hcl:"node,optional" doc:"The only node on which it runs (default: every node backs up its own guests)."`
 	Mode         string                   `hcl:"mode,optional" oneof:"snapshot suspend stop" doc:"How a running guest is treated (default: as it is; at creation snapshot)."`
 	Compress     string                   `hcl:"compress,optional" oneof:"0 1 gzip lzo zstd" doc:"How backups are compressed; backup servers do it themselves."`
 	PruneBackups string                   `hcl:"prune_backups,optional" doc:"Which older backups are kept (default: what the storage says)." example:"\"keep-daily=7,keep-weekly=4\""`
@@ -68,6 +68,8 @@ func (a *backupJobArgs) Validate() error {
 	switch {
 	case a.Schedule == "":
 		return schema.At("schedule", errors.New("a backup job needs a schedule"))
+	case config.CheckSchedule(a.Schedule) != nil:
+		return schema.At("schedule", config.CheckSchedule(a.Schedule))
 	case a.Storage == "":
 		return schema.At("storage", errors.New("a backup job needs a storage"))
 	case storage.CheckID(a.Storage) != nil:
@@ -154,6 +156,14 @@ func backupJob() module.Module {
 		Plan:   planBackupJob,
 		Read:   readBackupJob,
 	})
+}
+
+// ValidateTask checks the task's name where it is that of the job.
+func (a *backupJobArgs) ValidateTask(name string) error {
+	if a.ID == "" && !jobName.MatchString(name) {
+		return fmt.Errorf("%q is no name for a job: give it one with id", name)
+	}
+	return nil
 }
 
 func (a *backupJobArgs) named(t module.Target) error {

@@ -205,6 +205,22 @@ func TestAStorageThatOthersChangeMeanwhile(t *testing.T) {
 	require.ErrorContains(t, target.Apply(changes), "it is not there any more")
 }
 
+// What belongs to the cluster is changed from a node that is in the run.
+func TestStoragesAreMadeFromANodeInTheRun(t *testing.T) {
+	t.Parallel()
+	target, m := labTarget(t, 2), storageModule()
+	files := "id = \"files\"\ntype = \"dir\"\npath = \"/srv/files\"\n"
+	target.Limit = []string{"pve2"}
+	changes, err := target.Plan(m, files)
+	require.NoError(t, err)
+	require.Equal(t, "pve2", changes[0].Host)
+	changes, err = target.Plan(backupJob(), "id = \"n1\"\nschedule = \"02:30\"\nstorage = \"local\"\nall = true")
+	require.NoError(t, err)
+	require.Equal(t, "pve2", changes[0].Host)
+	target.Limit = []string{"nas"}
+	refuses(t, target, m, files, "pve1, pve2 left out by --limit")
+}
+
 // A secret is nowhere but where Proxmox VE keeps it, also when everything is cut off while it is on its way.
 func TestSecretsLeaveNoFile(t *testing.T) {
 	t.Parallel()

@@ -23,20 +23,23 @@ import (
 var replicationDoc string
 
 type replicationArgs struct {
-	Guest    int           `hcl:"guest" min:"100" max:"999999999" doc:"The id of the guest." example:"100"`
-	Target   inventory.Ref `hcl:"target" doc:"The node that gets a copy. When the guest itself lives there, the copy is where it came from." example:"cluster.lab.pve2"`
-	Number   *int          `hcl:"number,optional" min:"0" max:"999999999" doc:"The number in the job's name, such as 0 in 100-0 (default: that of the job to this target, else the lowest free one)."`
-	Schedule string        `hcl:"schedule,optional" max:"128" doc:"When it runs, as a calendar event of Proxmox VE (default: as it is; at creation every 15 minutes)." example:"\"*/5\""`
-	Rate     *float64      `hcl:"rate,optional" min:"1" doc:"At most this many megabytes a second."`
-	Comment  string        `hcl:"comment,optional" max:"4096" doc:"A note."`
-	Disable  *bool         `hcl:"disable,optional" doc:"Whether it does not run for the time being."`
-	Remove   []string      `hcl:"remove,optional" oneof:"schedule rate comment disable" doc:"Options that must not be set." example:"[\"rate\"]"`
-	Ensure   string        `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether the job is there. With it goes the copy, for which both nodes must be there."`
-	Within   time.Duration `hcl:"within,optional" default:"30m" min:"1m" doc:"How long the first copy may take, and the removal."`
+	Guest    int               `hcl:"guest" min:"100" max:"999999999" doc:"The id of the guest." example:"100"`
+	Target   inventory.NodeRef `hcl:"target" doc:"The node that gets a copy. When the guest itself lives there, the copy is where it came from." example:"cluster.lab.pve2"`
+	Number   *int              `hcl:"number,optional" min:"0" max:"999999999" doc:"The number in the job's name, such as 0 in 100-0 (default: that of the job to this target, else the lowest free one)."`
+	Schedule string            `hcl:"schedule,optional" max:"128" doc:"When it runs, as a calendar event of Proxmox VE (default: as it is; at creation every 15 minutes)." example:"\"*/5\""`
+	Rate     *float64          `hcl:"rate,optional" min:"1" doc:"At most this many megabytes a second."`
+	Comment  string            `hcl:"comment,optional" max:"4096" doc:"A note."`
+	Disable  *bool             `hcl:"disable,optional" doc:"Whether it does not run for the time being."`
+	Remove   []string          `hcl:"remove,optional" oneof:"schedule rate comment disable" doc:"Options that must not be set." example:"[\"rate\"]"`
+	Ensure   string            `hcl:"ensure,optional" default:"present" oneof:"present absent" doc:"Whether the job is there. With it goes the copy, for which both nodes must be there."`
+	Within   time.Duration     `hcl:"within,optional" default:"30m" min:"1m" doc:"How long the first copy may take, and the removal."`
 }
 
 // Validate checks what needs no cluster.
 func (a *replicationArgs) Validate() error {
+	if a.Schedule != "" && config.CheckSchedule(a.Schedule) != nil {
+		return schema.At("schedule", config.CheckSchedule(a.Schedule))
+	}
 	wanted := a.wanted()
 	for _, option := range a.Remove {
 		if _, both := wanted[option]; both {

@@ -95,6 +95,14 @@ func readSite(ctx context.Context, t module.Target, host string) (*storage.Site,
 	return site, nil
 }
 
+// ValidateTask checks the task's name where it is that of the storage.
+func (a *storageArgs) ValidateTask(name string) error {
+	if a.ID != "" {
+		return nil
+	}
+	return storage.CheckID(name)
+}
+
 func (a *storageArgs) named(t module.Target) error {
 	if a.ID == "" {
 		a.ID = t.Task()

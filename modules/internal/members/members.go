@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve"
@@ -83,6 +84,11 @@ func Look(ctx context.Context, t module.Target, gate string) (*View, error) {
 			v.Coming = "the cluster is finished by an earlier task"
 		}
 	}
+	allowed := slices.DeleteFunc(slices.Clone(v.Actors), func(name string) bool { return !t.Selected(name) })
+	if len(allowed) == 0 && len(v.Actors) > 0 {
+		return nil, LeftOut(gate, v.Actors)
+	}
+	v.Actors = allowed
 	if len(v.Actors) == 0 {
 		return nil, module.Refusals{{
 			Gate: gate, Saw: errors.Join(append(failed, errors.New("no member that answers is quorate"))...).Error(), Want: "a quorate member",
@@ -90,6 +96,14 @@ func Look(ctx context.Context, t module.Target, gate string) (*View, error) {
 		}}
 	}
 	return v, nil
+}
+
+// LeftOut refuses what any of some nodes could do while --limit leaves all of them out.
+func LeftOut(gate string, nodes []string) module.Refusals {
+	return module.Refusals{{
+		Gate: gate, Saw: strings.Join(nodes, ", ") + " left out by --limit, and no node in the run is a quorate member", Want: "a quorate member that may be acted on",
+		Look: "pvecm status", Override: "add one of them to --limit",
+	}}
 }
 
 func writable(states []pve.NodeState) []string {
