@@ -27,6 +27,7 @@ type host struct {
 	bmc     *bmc.Controller // nil without one
 	bonds   *hardware.Bonds
 	chrony  *hardware.Chrony
+	loader  *hardware.Loader // of a Proxmox node
 	server  *sshd.Server
 	// codename is Debian's, "" being the newest.
 	codename string
@@ -47,7 +48,7 @@ func (l *Lab) addHost(number int, spec HostSpec) error {
 	options := machine.Options{
 		Name: spec.Name, Network: l.net, Interfaces: spec.interfaces(l.spec.MTU), Seed: l.spec.Seed + uint64(number),
 		Skew: spec.Skew, CPUs: spec.CPUs, Memory: int64(spec.MemoryMiB) << 20, RootPassword: spec.RootPassword,
-		CPUModel: spec.CPUModel, CPULevel: spec.CPULevel,
+		CPUModel: spec.CPUModel, CPULevel: spec.CPULevel, BootTime: spec.BootTime,
 	}
 	var release cluster.Release
 	if spec.PVE != "" {
@@ -74,6 +75,7 @@ func (l *Lab) addHost(number int, spec HostSpec) error {
 	h.codename = options.Codename
 	h.server.SetPenalties(h.penalises(h.codename))
 	h.machine.OnPower(func(bool) { l.world.NetworkChanged() })
+	h.machine.OnBoot(h.boot)
 	h.machine.BeforeExec(func(ctx context.Context, p *machine.Proc) (int, bool) {
 		failure, handled := l.beforeProgram(ctx, spec.Name, p.Argv)
 		if handled && failure.text != "" {
@@ -168,6 +170,10 @@ func (h *host) software(release cluster.Release) error {
 		h.bmc = l.bmcs.Add(h.machine, *h.spec.BMC)
 	}
 	if h.spec.PVE != "" {
+		var err error
+		if h.loader, err = hardware.InstallLoader(h.machine, h.spec.ESP); err != nil {
+			return err
+		}
 		node, err := l.world.Install(l.ctx, cluster.NodeOptions{
 			Machine: h.machine, Release: release, Address: netip.MustParseAddr(h.spec.Address), Domain: "example.com",
 			CPUs: h.spec.CPUs, Memory: int64(h.spec.MemoryMiB) << 20, AuthorizedKeys: []string{l.clientPublic},

@@ -71,6 +71,10 @@ type HostSpec struct {
 	// Subscription is the key of a node, like "pve1c-0123456789". Without one the enterprise repositories, which a fresh node
 	// has enabled, answer 401.
 	Subscription string `json:"-"`
+	// BootTime is how long firmware and boot loader of the host take; 0 is 40 s.
+	BootTime time.Duration `json:"boot_time,omitempty"`
+	// ESP says that a node starts from an EFI system partition, which proxmox-boot-tool has to be told to refresh.
+	ESP bool `json:"esp,omitempty"`
 	// Exports is what the host offers to nodes as storage.
 	Exports []storage.Export `json:"exports,omitempty"`
 	// Pools are ZFS pools and data sets of a node ("tank", "rpool/data"), Groups LVM volume groups and thin pools in them

@@ -48,6 +48,9 @@ type Machine struct {
 	bootID     string
 	bootedAt   time.Duration
 	onPower    []func(up bool)
+	onBoot     func(ctx context.Context) (Boot, error)
+	endBoot    func()
+	broken     map[string]string // units whose start fails, with the reason
 	beforeExec []func(ctx context.Context, p *Proc) (code int, handled bool)
 	closed     bool
 	ports      []int // open, besides sshd's
@@ -153,6 +156,9 @@ func (m *Machine) Close() {
 	m.mu.Lock()
 	m.closed = true
 	m.power = off
+	if m.endBoot != nil {
+		m.endBoot()
+	}
 	m.mu.Unlock()
 	m.killAll()
 	if m.ownTime {

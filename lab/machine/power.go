@@ -61,11 +61,30 @@ func (m *Machine) tellPower(up bool) {
 	}
 }
 
+// Boot is how a machine comes up.
+type Boot struct {
+	// Kernel is the one that runs from now on; "" is the one that ran before.
+	Kernel string
+	// Stuck ends it here: nothing answers until somebody switches the power off and on.
+	Stuck bool
+}
+
+// OnBoot sets what decides how the machine comes up, when firmware and boot loader have had their time and before the first unit
+// is started. It may take time of its own, until ctx ends with the power. An error leaves the machine stuck.
+func (m *Machine) OnBoot(f func(ctx context.Context) (Boot, error)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.onBoot = f
+}
+
 // PowerOff cuts the power: every process dies at once, no unit is stopped in order.
 func (m *Machine) PowerOff() {
 	m.mu.Lock()
 	was := m.power
 	m.power = off
+	if m.endBoot != nil {
+		m.endBoot()
+	}
 	m.mu.Unlock()
 	if was == off {
 		return
@@ -83,7 +102,12 @@ func (m *Machine) PowerOn() {
 		return
 	}
 	m.power = booting
-	m.wg.Go(func() { m.boot(context.Background()) }) // with the lock held, so that Close either forbids it or waits for it
+	ctx, end := context.WithCancel(context.Background())
+	m.endBoot = end
+	m.wg.Go(func() { // with the lock held, so that Close either forbids it or waits for it
+		defer end()
+		m.boot(ctx)
+	})
 	m.mu.Unlock()
 }
 
@@ -93,9 +117,22 @@ func (m *Machine) boot(ctx context.Context) {
 		return
 	}
 	m.mu.Lock()
-	if m.power != booting {
+	decide := m.onBoot
+	m.mu.Unlock()
+	var way Boot
+	if decide != nil {
+		var err error
+		if way, err = decide(ctx); err != nil || way.Stuck {
+			return
+		}
+	}
+	m.mu.Lock()
+	if m.power != booting || ctx.Err() != nil {
 		m.mu.Unlock()
 		return
+	}
+	if way.Kernel != "" {
+		m.opt.Kernel = way.Kernel
 	}
 	m.power = running
 	m.bootID = m.uuid()
@@ -106,7 +143,7 @@ func (m *Machine) boot(ctx context.Context) {
 		if !m.Up() {
 			return
 		}
-		_ = m.StartUnit(ctx, name) // a unit that fails does not stop the boot; its state shows it
+		_ = m.StartUnit(context.WithoutCancel(ctx), name) // a unit that fails does not stop the boot; its state shows it
 	}
 	m.tellPower(true)
 }

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -200,7 +201,7 @@ func (m *Machine) startLocked(ctx context.Context, u *unit) error {
 	}
 	m.setState(u, func(s *UnitState) { s.Active, s.Sub = "activating", "start" })
 	m.Log(Entry{Unit: u.Name, Ident: "systemd", PID: 1, Priority: 6, Text: fmt.Sprintf("Starting %s - %s...", u.Name, u.Description)})
-	if hook := m.hook(u, func(u Unit) func(context.Context) error { return u.OnStart }); hook != nil {
+	if hook := m.startHook(u); hook != nil {
 		if err := hook(ctx); err != nil {
 			m.setState(u, func(s *UnitState) {
 				s.Active, s.Sub, s.Result, s.ExitStatus, s.ExitCode = "failed", "failed", "exit-code", 1, 1
@@ -240,6 +241,27 @@ func (m *Machine) UnitActive(name string) bool {
 
 // FailUnit makes a unit look crashed, without calling its OnStop.
 func (m *Machine) FailUnit(name string) { m.SetUnitState(name, "failed", "failed", "signal") }
+
+// BreakUnit makes every start of a unit fail, with a reason for the journal; "" mends it.
+func (m *Machine) BreakUnit(name, why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.broken == nil {
+		m.broken = map[string]string{}
+	}
+	m.broken[canonicalUnit(name)] = why
+}
+
+// startHook is what a start of a unit calls; nil if nothing.
+func (m *Machine) startHook(u *unit) func(context.Context) error {
+	m.mu.Lock()
+	why := m.broken[u.Name]
+	m.mu.Unlock()
+	if why != "" {
+		return func(context.Context) error { return errors.New(why) }
+	}
+	return m.hook(u, func(u Unit) func(context.Context) error { return u.OnStart })
+}
 
 // hook reads one of a unit's hooks under the lock, so that AddUnit may replace it at any time.
 func (m *Machine) hook(u *unit, which func(Unit) func(context.Context) error) func(context.Context) error {
