@@ -59,7 +59,7 @@ cluster "stretched" {
       { device = "/dev/disk/by-id/ata-ACME_SSD_A2B" },
     ]
   }
-  # The third node of site a computes and has no OSDs: see the pool below.
+  # The third node of site a computes and has no OSDs.
   node "a3" {
     address = "192.0.2.63"
     links   = ["10.0.1.63", "10.0.2.63"]
@@ -122,10 +122,11 @@ runbook "site" {
 
   # Two monitors on each site and the fifth on the witness: three are left whichever site is lost.
   #
-  # Four copies, no two on one host, and four hosts with OSDs: each has one, so each site has two, and two are enough to write. size and min_size of the task are
-  # for pools that Ceph makes by itself, such as the managers'. All of it holds exactly as long as every site has two such hosts. A third on one site may get
-  # copies that the other site should have had, and its loss then stops the pool: before there are more of them, the CRUSH map needs buckets of kind datacenter
-  # and a rule that takes two hosts of each.
+  # Four copies, two on each site, on hosts of their own, and two are enough to write: whichever site is lost, the other one has all data and goes on. Ceph knows
+  # of sites by the crush block, and the pool's rule takes two hosts of each. A third host with OSDs on either site changes nothing about that.
+  #
+  # size and min_size of the task are for pools that Ceph makes by itself, such as the managers'. These spread over hosts, not over sites: on four hosts with OSDs
+  # each has a copy.
   task "ceph_init" "storage" {
     network         = var.ceph_network
     cluster_network = var.ceph_cluster_network
@@ -136,10 +137,18 @@ runbook "site" {
     mons            = ["a1", "a2", "b1", "b2", "witness"]
     mgrs            = ["a1", "b1", "witness"]
 
+    crush {
+      kind  = "datacenter"
+      hosts = { for n in local.nodes : n.name => "site-${n.vars.site}" if n.vars.site != "c" }
+    }
+
     pool "vm" {
-      size     = 4
-      min_size = 2
-      storage  = true
+      size              = 4
+      min_size          = 2
+      crush_rule        = "two_on_each_site"
+      failure_domain    = "datacenter"
+      copies_per_domain = 2
+      storage           = true
     }
   }
 

@@ -13,6 +13,7 @@ func All() []module.Module {
 		cephMon(),
 		cephMgr(),
 		cephOSD(),
+		cephCrush(),
 		cephMDS(),
 		cephPool(),
 		cephFS(),

@@ -35,6 +35,7 @@ type initArgs struct {
 	Mgrs      inventory.Refs        `hcl:"mgrs,optional" doc:"The nodes with a manager (default: those with a monitor)."`
 	MDS       inventory.Refs        `hcl:"mds,optional" doc:"The nodes with a metadata server (default: with an fs block, as many of the monitors' nodes as there are file systems, and one more)."`
 	Disks     []diskBlock           `hcl:"disk,block" doc:"A disk that shall be an OSD (default: those that the inventory names)."`
+	Crush     *crushSettings        `hcl:"crush,block" doc:"Where the hosts stand, for pools that keep copies on several sites or in several racks."`
 	Pools     []poolBlock           `hcl:"pool,block" doc:"A pool."`
 	FS        []fsBlock             `hcl:"fs,block" doc:"A CephFS."`
 	Start     bool                  `hcl:"start_stopped,optional" doc:"Whether an OSD that somebody has stopped is started. Without it that is told, and the OSD is left alone."`
@@ -44,6 +45,9 @@ type initArgs struct {
 // Validate checks what can be checked without a node.
 func (a *initArgs) Validate() error {
 	errs := []error{a.networks.validate(), a.software.validate(), checkDisks(a.Disks), checkMDS("mds", a.MDS)}
+	if a.Crush != nil {
+		errs = append(errs, a.Crush.validate("crush."))
+	}
 	seen := map[string]bool{}
 	for i := range a.Pools {
 		p := &a.Pools[i]
@@ -97,6 +101,9 @@ func (w *world) whole(t module.Target, a initArgs) []module.Change {
 	changes = append(changes, w.managers(mgrs)...)
 	if disks := disksOf(t, a.Disks); len(disks) > 0 || w.Map == nil {
 		changes = append(changes, w.osds(disks, osdWishes{upWait: a.UpWait, startStopped: a.Start}, &a.networks)...)
+	}
+	if a.Crush != nil {
+		changes = append(changes, w.crush(*a.Crush)...)
 	}
 	for _, p := range a.Pools {
 		changes = append(changes, w.pool(p.Name, p.poolSettings)...)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
@@ -31,6 +32,7 @@ type poolSettings struct {
 	CrushRule     string        `hcl:"crush_rule,optional" doc:"The CRUSH rule that places the copies. One that does not exist is made when device_class or failure_domain say how." example:"\"fast\""`
 	DeviceClass   string        `hcl:"device_class,optional" doc:"For a new CRUSH rule: the class of the OSDs that it takes." example:"\"nvme\""`
 	FailureDomain string        `hcl:"failure_domain,optional" doc:"For a new CRUSH rule: what no two copies share (default: host)." example:"\"host\""`
+	PerDomain     *int          `hcl:"copies_per_domain,optional" min:"2" max:"4" doc:"For a new CRUSH rule over a failure_domain above hosts: each one gets as many copies, on hosts of their own. Of two sites each has two of four copies." example:"2"`
 	Application   string        `hcl:"application,optional" oneof:"rbd cephfs rgw" doc:"What uses the pool (new pools: rbd)."`
 	Storage       bool          `hcl:"storage,optional" doc:"Whether Proxmox VE shall have a storage of the pool's name on it, for disks of guests."`
 	Erasure       *erasureBlock `hcl:"erasure_coding,block" doc:"Makes the data erasure coded: two pools, <name>-data and <name>-metadata. It cannot be changed later."`
@@ -77,8 +79,18 @@ func (s *poolSettings) validate(at string) error {
 	switch {
 	case s.Size != nil && s.MinSize != nil && *s.MinSize > *s.Size:
 		return schema.At(at+"min_size", fmt.Errorf("min_size %d is more than size %d", *s.MinSize, *s.Size))
-	case s.CrushRule == "" && (s.DeviceClass != "" || s.FailureDomain != ""):
-		return schema.At(at+"crush_rule", errors.New("device_class and failure_domain describe a CRUSH rule: give it a name"))
+	case s.CrushRule == "" && (s.DeviceClass != "" || s.FailureDomain != "" || s.PerDomain != nil):
+		return schema.At(at+"crush_rule", errors.New("device_class, failure_domain and copies_per_domain describe a CRUSH rule: give it a name"))
+	case s.CrushRule != "" && checkCrushName(s.CrushRule) != nil:
+		return schema.At(at+"crush_rule", checkCrushName(s.CrushRule))
+	case s.DeviceClass != "" && checkCrushName(s.DeviceClass) != nil:
+		return schema.At(at+"device_class", checkCrushName(s.DeviceClass))
+	case s.FailureDomain != "" && s.FailureDomain != "osd" && !slices.Contains(ceph.Kinds, s.FailureDomain):
+		return schema.At(at+"failure_domain", fmt.Errorf("%q is none of osd, %s", s.FailureDomain, strings.Join(ceph.Kinds, ", ")))
+	case s.PerDomain != nil && (s.FailureDomain == "" || s.FailureDomain == "osd" || s.FailureDomain == "host" || s.FailureDomain == "root"):
+		return schema.At(at+"copies_per_domain", errors.New("it is for a failure_domain that has several hosts, such as datacenter"))
+	case s.PerDomain != nil && s.Size != nil && *s.Size%*s.PerDomain != 0:
+		return schema.At(at+"copies_per_domain", fmt.Errorf("%d copies are no multiple of %d for each %s", *s.Size, *s.PerDomain, s.FailureDomain))
 	}
 	for i, name := range s.Lower {
 		if name != "size" && name != "min_size" {
@@ -241,23 +253,26 @@ func (w *world) advise(name string, s poolSettings) {
 		}
 	}
 	size, minSize := w.sizes(name, s)
-	domain := s.FailureDomain
+	rule := s.ruleWanted()
 	if r, ok := w.Rule(s.CrushRule); ok {
-		domain = r.Domain
+		rule = r
 		if r.Class != "" {
 			hosts = w.Map.Hosts(r.Class)
 		}
 	}
 	places := len(hosts)
-	if domain == "osd" {
+	switch {
+	case rule.Domain == "osd":
 		places = 0
 		for _, n := range hosts {
 			places += n
 		}
-	} else if domain != "" && domain != "host" {
-		places = size // what a rack or room holds is not known here
+	case rule.Domain != "host" && (w.Map == nil || len(w.will.osds) > 0 || w.will.placed):
+		places = size // hosts are going to be elsewhere than they are
+	case rule.Domain != "host":
+		places = w.Map.Places(rule, func(ceph.OSD) bool { return true })
 	}
-	for _, text := range ceph.PoolAdvice(name, size, minSize, places, orDefault(domain, "host")) {
+	for _, text := range ceph.PoolAdvice(name, size, minSize, places, rule.Over()) {
 		w.warn("", "%s", text)
 	}
 }

@@ -16,6 +16,7 @@ const (
 	kindMDS     = "ceph-mds"
 	kindOSD     = "ceph-osd"
 	kindRule    = "ceph-rule"
+	kindCrush   = "ceph-crush"
 	kindPool    = "ceph-pool"
 	kindFS      = "ceph-fs"
 	kindStorage = "ceph-storage"
@@ -28,6 +29,7 @@ type future struct {
 	inited                              bool
 	firstMon                            string
 	osds                                map[string]int // by node
+	placed                              bool           // hosts are moved in the CRUSH map
 	rules, pools, filesystems, storages map[string]bool
 }
 
@@ -54,11 +56,12 @@ func planned(earlier []module.Planned) future {
 
 // add notes what a change is going to make. Changes that mend or remove make nothing new.
 func (f *future) add(c module.Change) {
-	if c.Action != module.Create {
-		return
-	}
 	parts := strings.SplitN(c.ID, "/", 3)
 	if len(parts) < 2 {
+		return
+	}
+	f.placed = f.placed || parts[1] == kindCrush
+	if c.Action != module.Create {
 		return
 	}
 	name := ""

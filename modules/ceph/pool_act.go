@@ -17,55 +17,6 @@ import (
 
 func keys[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }
 
-// rule plans a CRUSH rule that does not exist, if the runbook says what it is. One that exists is never changed: pools that
-// use it would move.
-func (w *world) rule(gate string, s poolSettings) []module.Change {
-	if s.CrushRule == "" || w.will.rules[s.CrushRule] {
-		return nil
-	}
-	domain := orDefault(s.FailureDomain, "host")
-	if r, ok := w.Rule(s.CrushRule); ok {
-		if s.DeviceClass != "" && r.Class != s.DeviceClass || s.FailureDomain != "" && r.Domain != s.FailureDomain {
-			w.refuse("", gate, fmt.Sprintf("CRUSH rule %s takes class %q over %s", r.Name, r.Class, r.Domain), fmt.Sprintf("class %q over %s", s.DeviceClass, domain), "ceph osd crush rule dump "+r.Name,
-				"name another rule; one that is there is not changed, since all its pools would move")
-		}
-		return nil
-	}
-	if s.DeviceClass == "" && s.FailureDomain == "" {
-		if !w.Answers && s.CrushRule == "replicated_rule" {
-			return nil // every new cluster has it
-		}
-		names := make([]string, len(w.Rules))
-		for i, r := range w.Rules {
-			names[i] = r.Name
-		}
-		w.refuse("", gate, fmt.Sprintf("there is no CRUSH rule %q; there are %s", s.CrushRule, strings.Join(names, ", ")), "a rule that exists", "ceph osd crush rule ls",
-			"say device_class or failure_domain, and it is made")
-		return nil
-	}
-	actor, name := w.actor(), s.CrushRule
-	argv := []string{"osd", "crush", "rule", "create-replicated", name, "default", domain}
-	after := map[string]any{"rule": name, "failure domain": domain}
-	if s.DeviceClass != "" {
-		argv = append(argv, s.DeviceClass)
-		after["device class"] = s.DeviceClass
-	}
-	return w.plan([]module.Change{{
-		ID: actor + "/" + kindRule + "/" + name, Host: actor, Action: module.Create, Summary: "make CRUSH rule " + name, After: after,
-		Apply: func(ctx context.Context, t module.Target) error {
-			if err := tell(ctx, t, actor, argv...); err != nil {
-				return err
-			}
-			return await(ctx, t, "CRUSH rule "+name+" is there", actor, quickTimeout, func(c *ceph.Cluster) string {
-				if _, ok := c.Rule(name); !ok {
-					return "ceph osd crush rule ls does not list it"
-				}
-				return ""
-			})
-		},
-	}})
-}
-
 // firstPGs is what a pool begins with that scales by itself: Ceph's own default. Proxmox's 128 are more than a few small disks
 // may bear together (mon_max_pg_per_osd).
 var firstPGs = 32
@@ -209,7 +160,7 @@ func appeared(ctx context.Context, t module.Target, actor, name string, parts []
 // appearTimeout is how long a pool that is being made by somebody else may take to get its settings.
 const appearTimeout = 30 * time.Second
 
-// placed reports whether there are enough hosts for every copy of some pools.
+// placed reports whether there are places for every copy of some pools.
 func placed(c *ceph.Cluster, names []string) bool {
 	for _, name := range names {
 		p, _ := c.Map.Pool(name)
@@ -217,7 +168,7 @@ func placed(c *ceph.Cluster, names []string) bool {
 		if i := slices.IndexFunc(c.Rules, func(r ceph.Rule) bool { return r.ID == p.Rule }); i >= 0 {
 			rule = c.Rules[i]
 		}
-		if rule.Domain == "host" && len(c.Map.Hosts(rule.Class)) < p.Size {
+		if c.Map.Places(rule, func(ceph.OSD) bool { return true }) < p.Size {
 			return false
 		}
 	}
@@ -249,8 +200,11 @@ func (w *world) setPool(name string, want ceph.Wanted, diff []ceph.Setting) modu
 	for _, d := range diff {
 		argv = append(argv, "--"+d.Option, d.Value)
 		before[d.Option], after[d.Option] = d.Before, d.After
-		if d.Lowered {
+		switch {
+		case d.Lowered:
 			risk = module.RiskDestructive
+		case d.Option == "crush_rule" && risk == module.RiskNone:
+			risk = module.RiskDisruptive // the pool's data moves
 		}
 	}
 	return module.Change{

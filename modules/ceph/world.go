@@ -140,7 +140,7 @@ var forecasters = []string{"cluster_create", "node_join", "node_remove", "reposi
 func (w *world) forecast(earlier []module.Planned) {
 	for _, p := range earlier {
 		if slices.Contains(forecasters, p.Module) || strings.HasPrefix(p.Module, "ceph_") {
-			w.coming = "it rests on an earlier task: " + p.Summary
+			w.coming = "an earlier task comes first: " + p.Summary
 			return
 		}
 	}

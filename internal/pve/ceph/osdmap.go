@@ -19,6 +19,8 @@ type OSD struct {
 	Host   string
 	Class  string  // device class
 	Weight float64 // CRUSH weight: TiB, unless somebody changed it
+	// Above are the names of the buckets above it by their kinds: "host" → "pve1", "datacenter" → "a", "root" → "default".
+	Above map[string]string
 	// NodeName is the node that it ran on when it last started, DeviceIDs its disks then ("sdb" → "<model>_<serial>").
 	NodeName  string
 	DeviceIDs map[string]string
@@ -33,9 +35,20 @@ type OSDMap struct {
 	Flags []string
 	// NodeFlags are flags of single CRUSH hosts.
 	NodeFlags map[string][]string
+	Buckets   []Bucket
 	Pools     []Pool
 	Profiles  map[string]Profile
 }
+
+// Bucket is a node of the CRUSH map above the OSDs.
+type Bucket struct {
+	Name, Kind string
+	// Parent is the name of the one that it hangs below, "" for none.
+	Parent string
+}
+
+// Kinds are those of the buckets of a CRUSH map as Ceph makes it, from the nearest to the OSDs up.
+var Kinds = []string{"host", "chassis", "rack", "row", "pdu", "pod", "room", "datacenter", "zone", "region", "root"}
 
 // Profile is an erasure code profile: "k", "m", "crush-device-class" …
 type Profile map[string]string
@@ -137,20 +150,97 @@ func (m *OSDMap) addTree(text []byte) error {
 	if err := json.Unmarshal(text, &raw); err != nil {
 		return fmt.Errorf("ceph osd tree: %w", err)
 	}
-	hosts := map[int]string{}
+	parents, kinds, names := map[int]int{}, map[int]string{}, map[int]string{}
 	for _, n := range raw.Nodes {
-		if n.Type == "host" {
-			for _, id := range n.Children {
-				hosts[id] = n.Name
-			}
+		kinds[n.ID], names[n.ID] = n.Type, n.Name
+		for _, id := range n.Children {
+			parents[id] = n.ID
 		}
 	}
 	for _, n := range raw.Nodes {
-		if i := slices.IndexFunc(m.OSDs, func(o OSD) bool { return o.ID == n.ID }); i >= 0 && n.Type == "osd" {
-			m.OSDs[i].Host, m.OSDs[i].Class, m.OSDs[i].Weight = hosts[n.ID], n.Class, n.Weight
+		if n.Type != "osd" {
+			b := Bucket{Name: n.Name, Kind: n.Type}
+			if parent, ok := parents[n.ID]; ok {
+				b.Parent = names[parent]
+			}
+			m.Buckets = append(m.Buckets, b)
+			continue
 		}
+		i := slices.IndexFunc(m.OSDs, func(o OSD) bool { return o.ID == n.ID })
+		if i < 0 {
+			continue
+		}
+		above := map[string]string{}
+		id, ok := parents[n.ID]
+		for range raw.Nodes { // a tree is no deeper than it has nodes
+			if !ok {
+				break
+			}
+			above[kinds[id]] = names[id]
+			id, ok = parents[id]
+		}
+		m.OSDs[i].Host, m.OSDs[i].Class, m.OSDs[i].Weight, m.OSDs[i].Above = above["host"], n.Class, n.Weight, above
 	}
 	return nil
+}
+
+// Bucket returns the one of a name.
+func (m *OSDMap) Bucket(name string) (Bucket, bool) {
+	if m == nil {
+		return Bucket{}, false
+	}
+	i := slices.IndexFunc(m.Buckets, func(b Bucket) bool { return b.Name == name })
+	if i < 0 {
+		return Bucket{}, false
+	}
+	return m.Buckets[i], true
+}
+
+// Under finds the bucket of a kind that another one hangs below, near or far; "" if there is none.
+func (m *OSDMap) Under(name, kind string) string {
+	if m == nil {
+		return ""
+	}
+	for range m.Buckets {
+		b, ok := m.Bucket(name)
+		if !ok {
+			return ""
+		}
+		if b.Kind == kind {
+			return b.Name
+		}
+		name = b.Parent
+	}
+	return ""
+}
+
+// Places counts the copies that a rule finds places for, among the OSDs that are in and for which keep is true.
+func (m *OSDMap) Places(r Rule, keep func(OSD) bool) int {
+	hosts := map[string]map[string]bool{}
+	for _, o := range m.OSDs {
+		if !o.In || o.Host == "" || r.Class != "" && o.Class != r.Class || !keep(o) {
+			continue
+		}
+		domain := o.Above[r.Domain]
+		switch r.Domain {
+		case "host":
+			domain = o.Host
+		case "osd":
+			domain = fmt.Sprint(o.ID)
+		}
+		if domain == "" {
+			continue // it hangs beside the domains: the rule does not find it
+		}
+		if hosts[domain] == nil {
+			hosts[domain] = map[string]bool{}
+		}
+		hosts[domain][o.Host] = true
+	}
+	n := 0
+	for _, h := range hosts {
+		n += min(max(1, r.Per), len(h))
+	}
+	return n
 }
 
 // addMetadata reads the output of ceph osd metadata -f json. OSDs that never started have none.

@@ -14,6 +14,16 @@ type Rule struct {
 	Erasure bool
 	// Root and Class are what it takes from ("default", "ssd"); Domain is what it spreads copies over ("host").
 	Root, Class, Domain string
+	// Per is how many copies each of the domains gets, on hosts of their own: 0 for one, which is what most rules do.
+	Per int
+}
+
+// Over says what the rule spreads copies over: "host", "2 hosts of each datacenter".
+func (r Rule) Over() string {
+	if r.Per > 0 {
+		return fmt.Sprintf("%d hosts of each %s", r.Per, r.Domain)
+	}
+	return r.Domain
 }
 
 const ruleErasure = 3
@@ -28,6 +38,7 @@ func ParseRules(text []byte) ([]Rule, error) {
 			Op   string `json:"op"`
 			Item string `json:"item_name"`
 			Type string `json:"type"`
+			Num  int    `json:"num"`
 		} `json:"steps"`
 	}
 	if err := json.Unmarshal(text, &raw); err != nil {
@@ -40,8 +51,12 @@ func ParseRules(text []byte) ([]Rule, error) {
 			switch {
 			case s.Op == "take":
 				rule.Root, rule.Class, _ = strings.Cut(s.Item, "~")
-			case strings.HasPrefix(s.Op, "choose"):
+			case strings.HasPrefix(s.Op, "choose") && rule.Domain == "":
 				rule.Domain = s.Type
+			case strings.HasPrefix(s.Op, "choose") && s.Type == "host":
+				rule.Per = s.Num
+			case strings.HasPrefix(s.Op, "choose"):
+				rule.Domain = s.Type // of other steps the last says where copies lie
 			}
 		}
 		rules = append(rules, rule)

@@ -2,6 +2,7 @@ package ceph
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -19,26 +20,37 @@ func (c *Cluster) Lost(ids []int) string {
 		if i := slices.IndexFunc(c.Rules, func(r Rule) bool { return r.ID == p.Rule }); i >= 0 {
 			rule = c.Rules[i]
 		}
-		places := map[string]bool{}
-		for _, o := range c.Map.OSDs {
-			if gone(o) || !o.In || o.Host == "" || rule.Class != "" && o.Class != rule.Class {
-				continue
-			}
-			place := o.Host
-			if rule.Domain == "osd" {
-				place = fmt.Sprint(o.ID)
-			}
-			places[place] = true
-		}
-		if rule.Domain != "host" && rule.Domain != "osd" {
-			continue // what a rack or room holds is not known here
-		}
-		if len(places) < p.Size {
-			why = append(why, fmt.Sprintf("pool %s keeps %d copies and would find %d places (%s)", p.Name, p.Size, len(places), rule.Domain))
+		if places := c.Map.Places(rule, func(o OSD) bool { return !gone(o) }); places < p.Size {
+			why = append(why, fmt.Sprintf("pool %s keeps %d copies and would find %d places (%s)", p.Name, p.Size, places, rule.Over()))
 		}
 	}
 	if w := c.space(gone); w != "" {
 		why = append(why, w)
+	}
+	return strings.Join(why, "; ")
+}
+
+// LostByMoving says which pools would find fewer places than they keep copies if hosts hung in other buckets of a kind; "" if
+// none. Pools that find too few already are not worse off.
+func (c *Cluster) LostByMoving(to map[string]string, kind string) string {
+	moved := &OSDMap{}
+	for _, o := range c.Map.OSDs {
+		if bucket := to[o.Host]; bucket != "" {
+			o.Above = maps.Clone(o.Above)
+			o.Above[kind] = bucket
+		}
+		moved.OSDs = append(moved.OSDs, o)
+	}
+	all := func(OSD) bool { return true }
+	var why []string
+	for _, p := range c.Map.Pools {
+		i := slices.IndexFunc(c.Rules, func(r Rule) bool { return r.ID == p.Rule })
+		if i < 0 {
+			continue
+		}
+		if places := moved.Places(c.Rules[i], all); places < p.Size && c.Map.Places(c.Rules[i], all) >= p.Size {
+			why = append(why, fmt.Sprintf("pool %s keeps %d copies and would find %d places (%s)", p.Name, p.Size, places, c.Rules[i].Over()))
+		}
 	}
 	return strings.Join(why, "; ")
 }
