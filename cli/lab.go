@@ -41,7 +41,7 @@ While a lab runs, --lab on plan, apply, status and exec uses it; without one, --
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	site.flags(cmd.PersistentFlags())
-	cmd.AddCommand(newLabUpCommand(a, &site), newLabDownCommand(a, &site), newLabStatusCommand(a, &site), newLabSSHCommand(a, &site), newLabFaultCommand(a, &site), newLabGuestCommand(a, &site))
+	cmd.AddCommand(newLabUpCommand(a, &site), newLabDownCommand(a, &site), newLabStatusCommand(a, &site), newLabSSHCommand(a, &site), newLabFaultCommand(a, &site), newLabGuestCommand(a, &site), newLabUpdatesCommand(a, &site))
 	return cmd
 }
 
@@ -52,6 +52,7 @@ type labUpOptions struct {
 	speed   float64
 	release string
 	seed    uint64
+	updates []string
 	ready   int
 }
 
@@ -75,6 +76,7 @@ Proxmox VE nodes that are in no cluster, other hosts are plain Debian. Time in t
 	f.Float64Var(&o.speed, "speed", defaultSpeed, "how many times faster than real time the lab runs")
 	f.StringVar(&o.release, "pve", defaultRelease, "version of Proxmox VE on the nodes")
 	f.Uint64Var(&o.seed, "seed", 1, "the same seed makes the same ids")
+	f.StringSliceVar(&o.updates, "updates", nil, "`WHAT` the repositories have for an upgrade: release, kernel and so on, see lab updates add")
 	f.IntVar(&o.ready, "ready-fd", 0, "close this file descriptor when the lab is ready")
 	_ = f.MarkHidden("ready-fd")
 	return cmd
@@ -96,6 +98,9 @@ func runLabUp(ctx context.Context, a *app, o labUpOptions) error {
 	}
 	spec := labSpec(doc.Site, o.release, o.speed, o.seed)
 	addBackends(&spec, doc)
+	for i := range spec.Hosts {
+		spec.Hosts[i].Updates = o.updates
+	}
 	made, err := lab.New(spec)
 	if err != nil {
 		return &exitError{exitInvalid, fmt.Errorf("the inventory cannot be simulated: %w", err)}
@@ -182,6 +187,9 @@ func (a *app) spawnLab(o labUpOptions, logFile string) error {
 	args := []string{
 		"pxrun", "lab", "up", "--ready-fd", "3", "--no-color", "--state-dir", state,
 		"--speed", strconv.FormatFloat(o.speed, 'f', -1, 64), "--pve", o.release, "--seed", strconv.FormatUint(o.seed, 10),
+	}
+	for _, u := range o.updates {
+		args = append(args, "--updates", u)
 	}
 	for _, v := range o.site.vars {
 		args = append(args, "--var", v)

@@ -17,12 +17,15 @@ import (
 
 // Request is one question to a running lab over its control socket: a JSON object on a line.
 type Request struct {
-	// Op is status, fault-add, fault-list, fault-clear, guest-add, guest-remove, guest-list, writes, writes-reset or down.
+	// Op is status, fault-add, fault-list, fault-clear, guest-add, guest-remove, guest-list, updates-add, updates-list, writes, writes-reset or down.
 	Op    string `json:"op"`
 	Fault Fault  `json:"fault"`
 	// Node and Guest are of guest-add and guest-remove.
 	Node  string      `json:"node,omitempty"`
 	Guest *guest.Spec `json:"guest,omitempty"`
+	// Nodes and Updates are of updates-add; no node means all.
+	Nodes   []string `json:"nodes,omitempty"`
+	Updates []string `json:"updates,omitempty"`
 }
 
 // Response is the answer: a JSON object on a line.
@@ -34,6 +37,8 @@ type Response struct {
 	Writes []Write `json:"writes,omitempty"`
 	// Guests is the answer to guest-list.
 	Guests []guest.State `json:"guests,omitempty"`
+	// Updates is the answer to updates-list.
+	Updates []Pending `json:"updates,omitempty"`
 }
 
 // Status is how a lab stands.
@@ -152,6 +157,13 @@ func (l *Lab) handle(r Request) Response {
 		}
 		err := l.changeGuest(r)
 		if err != nil {
+			return Response{Error: err.Error()}
+		}
+		return Response{}
+	case "updates-list":
+		return Response{Updates: l.Updates()}
+	case "updates-add":
+		if err := l.AddUpdates(r.Nodes, r.Updates...); err != nil {
 			return Response{Error: err.Error()}
 		}
 		return Response{}

@@ -16,10 +16,12 @@ var migratePhases = []string{
 	"guest:start", "guest:stop", "migrate:start", "migrate:locked", "migrate:copying", "migrate:connected", "migrate:transfer", "migrate:moved", "move-disk:copying",
 }
 
-// phaseOf is a phase without the guest that it is for.
+// phaseOf is a phase without the guest or the package that it is for.
 func phaseOf(phase string) string {
-	if at := strings.LastIndexByte(phase, ':'); strings.HasPrefix(phase, "migrate:") && at > len("migrate:") {
-		return phase[:at]
+	for _, of := range []string{"migrate:", "apt:"} {
+		if at := strings.LastIndexByte(phase, ':'); strings.HasPrefix(phase, of) && at >= len(of) {
+			return phase[:at]
+		}
 	}
 	return phase
 }

@@ -83,6 +83,7 @@ func allFaults() map[string]faultKind {
 	add("ha-hang", "a daemon of the node's HA stack does nothing more", "lrm or crm; lrm without", true, hangHA)
 	add("watchdog-dead", "watchdog-mux dies: a node with active HA services resets itself", "", true, killWatchdog)
 	bootFaults(add)
+	updateFaults(add)
 	cephFaults(add)
 	fail := func(name, summary, value string, strike func(context.Context, *Lab, *host, Fault) (func() error, error)) {
 		table[name] = faultKind{FaultKind: FaultKind{Name: name, Summary: summary, Value: value}, inProgram: true, strike: strike}

@@ -103,7 +103,7 @@ var (
 // Phases lists the values of Fault.Phase, in the order in which programs reach them. copied and fetched are on the SSH
 // path of a join only, connect and login on the API path.
 func Phases() []string {
-	return slices.Concat(createPhases, joinPhases, []string{"delnode:killed"}, cluster.DevicePhases(), migratePhases, storagePhases, bootPhases, ha.Phases(), ceph.Phases())
+	return slices.Concat(createPhases, joinPhases, []string{"delnode:killed"}, cluster.DevicePhases(), migratePhases, storagePhases, aptPhases, bootPhases, ha.Phases(), ceph.Phases())
 }
 
 // AddFault plans a fault, or makes it happen at once when it has no trigger, and returns its id.

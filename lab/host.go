@@ -15,6 +15,7 @@ import (
 	"github.com/pxrun/pxrun/lab/machine"
 	"github.com/pxrun/pxrun/lab/sshd"
 	"github.com/pxrun/pxrun/lab/storage"
+	"github.com/pxrun/pxrun/lab/updates"
 	"github.com/pxrun/pxrun/lab/vfs"
 )
 
@@ -27,6 +28,7 @@ type host struct {
 	bmc     *bmc.Controller // nil without one
 	bonds   *hardware.Bonds
 	chrony  *hardware.Chrony
+	updates *updates.Node
 	loader  *hardware.Loader // of a Proxmox node
 	server  *sshd.Server
 	// codename is Debian's, "" being the newest.
@@ -203,6 +205,9 @@ func (h *host) software(release cluster.Release) error {
 		return err
 	}
 	if err := h.surroundings(release); err != nil {
+		return err
+	}
+	if err := h.installUpdates(l.ctx, h.machine.Kernel()); err != nil {
 		return err
 	}
 	h.machine.Offer(packages...)

@@ -14,6 +14,7 @@ import (
 	"github.com/pxrun/pxrun/lab/guest"
 	"github.com/pxrun/pxrun/lab/hardware"
 	"github.com/pxrun/pxrun/lab/storage"
+	"github.com/pxrun/pxrun/lab/updates"
 )
 
 // Spec says what a lab consists of.
@@ -75,6 +76,11 @@ type HostSpec struct {
 	BootTime time.Duration `json:"boot_time,omitempty"`
 	// ESP says that a node starts from an EFI system partition, which proxmox-boot-tool has to be told to refresh.
 	ESP bool `json:"esp,omitempty"`
+	// Updates are what the host's repositories have besides what is installed, for apt-get update to find: "release" (the next
+	// minor release of Proxmox VE), other sets of updates.Sets, and packages as "pve-manager=9.1.9".
+	Updates []string `json:"updates,omitempty"`
+	// Versions are those of installed packages that differ from the release's.
+	Versions map[string]string `json:"versions,omitempty"`
 	// Exports is what the host offers to nodes as storage.
 	Exports []storage.Export `json:"exports,omitempty"`
 	// Pools are ZFS pools and data sets of a node ("tank", "rpool/data"), Groups LVM volume groups and thin pools in them
@@ -143,6 +149,9 @@ func (s Spec) Validate() error {
 			if _, err := cluster.ReleaseOf(h.PVE); err != nil {
 				problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
 			}
+		}
+		if err := updates.Validate(h.Updates); err != nil {
+			problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
 		}
 		for _, e := range h.Exports {
 			if err := e.Validate(); err != nil {
