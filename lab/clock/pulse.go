@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// A pulse beats this often; one that comes later than patience after the last shows that the process did not get to run.
+// A pulse beats this often; one that comes later than patience after the last shows that there was something in its way.
 const (
-	beat     = 10 * time.Millisecond
-	patience = 2 * beat
+	beat     = 8 * time.Millisecond
+	patience = 10 * time.Millisecond
 )
 
-// pulse measures time without the stretches in which the process was not allowed to work, because the machine had other
-// things to do or it was stopped. All the while its simulated nodes stand still, but a faster clock would run on: a read with
-// a limit of 5 s, an instant on an idle machine, would have 250 ms at a speed of 20 and be told to hang.
+// pulse measures time without the stretches in which the process could not keep up: the machine had other things to do,
+// the process was stopped, or its own nodes had more to do than its processors could. All the while the nodes get on with
+// nothing, but a faster clock would run on: a read with a limit of 5 s, an instant on an idle machine, would have 250 ms at a
+// speed of 20, and would be told to hang.
 type pulse struct {
 	mu    sync.Mutex
 	start time.Time

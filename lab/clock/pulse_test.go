@@ -17,14 +17,14 @@ func TestPulseLeavesOutWhatTheProcessDidNotRun(t *testing.T) {
 		beats bool
 		want  int
 	}{
-		{10, true, 10},
-		{25, true, 25},  // a little late
-		{30, false, 30}, // between two beats
-		{45, false, 45},
-		{1045, false, 45}, // asked before the beat that is late
-		{1045, true, 45},  // stopped for a second
-		{1055, true, 55},
-		{1155, true, 75},
+		{8, true, 8},
+		{17, true, 17},  // a little late
+		{21, false, 21}, // between two beats
+		{27, false, 27},
+		{1027, false, 27}, // asked before the beat that is late
+		{1027, true, 27},  // stopped for a second
+		{1035, true, 35},
+		{1065, true, 45},
 	} {
 		if step.beats {
 			p.beat(at(step.ms))
