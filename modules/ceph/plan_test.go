@@ -150,6 +150,7 @@ func TestRefusals(t *testing.T) {
 		}, []string{"half-configured: ceph-osd", "dpkg --configure -a"}},
 		{"plain Debian", cephInstall(), "", func(s *site) { free(s); s.nodes["pve2"].release = "" }, []string{"Proxmox VE is not installed"}},
 		{"a stranger", cephMon(), "", func(s *site) { s.nodes["pve2"].stranger = true }, []string{`it is no member of cluster "lab"`}},
+		{"a node that does not answer", cephMon(), "", func(s *site) { s.nodes["pve2"].hanging = true }, []string{"pve2: refused", "/etc/pve/corosync.conf on it failed: no answer within its time limit"}},
 		{"no quorum", cephMon(), "", func(s *site) {
 			delete(s.nodes["pve3"].daemons, "mon.pve3")
 			s.confMons, s.quorum, s.nodes["pve3"].readonly = s.confMons[:2], s.quorum[:2], true

@@ -164,6 +164,8 @@ func (w *world) need(host, gate string) bool {
 		w.fail(n.Err)
 	case w.states[host].Err != nil:
 		w.fail(w.states[host].Err)
+	case !w.isMember(host) && !w.will.members[host] && w.states[host].Unread["conf"] != "":
+		w.refuse(host, gate, fmt.Sprintf("the read of /etc/pve/corosync.conf on it failed: %s", w.states[host].Unread["conf"]), "a member of the cluster", "timeout 5 cat /etc/pve/corosync.conf", "find out why the node does not answer, then try again")
 	case !w.isMember(host) && !w.will.members[host]:
 		w.refuse(host, gate, fmt.Sprintf("it is no member of cluster %q", w.name), "a member of the cluster", "pvecm status", "put cluster_create and node_join before this task")
 	default:

@@ -71,6 +71,7 @@ type fake struct {
 	down      error
 	readonly  bool
 	stranger  bool   // in no cluster
+	hanging   bool   // reads of its pmxcfs reach their limit
 	also      string // one more link of by-id
 }
 
@@ -253,6 +254,9 @@ func (s *site) snapshot(n *fake) string {
 		nodes = append(nodes, fmt.Sprintf("  node {\n    name: %s\n    nodeid: %d\n    quorum_votes: 1\n    ring0_addr: 10.0.1.%d\n  }\n", name, i+1, i+1))
 	}
 	conf := "nodelist {\n" + strings.Join(nodes, "") + "}\ntotem {\n  cluster_name: lab\n  config_version: 3\n}\n"
+	if n.hanging {
+		return frames(append(parts, "members", "", 124, "conf", "", 124, "localconf", conf, 0)...)
+	}
 	return frames(append(parts,
 		"members", fmt.Sprintf(`{"nodename":%q,"version":1,"cluster":{"name":"lab","version":3,"nodes":%d,"quorate":1},"nodelist":{%s}}`, n.name, len(list), strings.Join(list, ",")), 0,
 		"conf", conf, 0, "localconf", conf, 0)...)
