@@ -85,6 +85,10 @@ func local(g *guest.Guest) {
 
 // managed puts the guest under HA.
 func (w *world) managed(id int, change ...func(*ha.Resource)) *world {
+	return w.manageAll(map[int]bool{id: true}, change...)
+}
+
+func (w *world) manageAll(ids map[int]bool, change ...func(*ha.Resource)) *world {
 	state := w.s.Site.HA
 	if state.Manager == nil {
 		state.Manager = &ha.Manager{Master: w.s.Site.Members.Nodes[0].Name, Nodes: map[string]string{}, Services: map[string]ha.Service{}}
@@ -94,7 +98,7 @@ func (w *world) managed(id int, change ...func(*ha.Resource)) *world {
 	}
 	for i := range w.s.Site.Guests {
 		g := &w.s.Site.Guests[i]
-		if g.ID != id {
+		if !ids[g.ID] {
 			continue
 		}
 		r := ha.Resource{SID: g.SID(), State: "started", Failback: true}

@@ -17,15 +17,26 @@ type leaving struct {
 	otherwise Policy
 	to        int // -1: nowhere
 	move      guest.Move
-	before    resident // it moved
-	moves     bool     // it is to move
+	before    earlier // it moved
+	moves     bool    // it is to move
 	ha        bool
+}
+
+// earlier is what a move changes of a guest.
+type earlier struct {
+	at, home        int
+	moved, original bool
+	jobs            []guest.Job
 }
 
 // drain decides what happens to every guest of some nodes that are emptied at the same time, and moves those that move. The
 // nodes must be out.
 func (m *sim) drain(nodes []int) []leaving {
-	var all []leaving
+	total := 0
+	for _, at := range nodes {
+		total += len(m.places[at].here)
+	}
+	all := make([]leaving, 0, total)
 	for _, at := range nodes {
 		for _, i := range m.places[at].here {
 			all = append(all, m.sort(i))
@@ -109,7 +120,7 @@ func (m *sim) leave(l *leaving, why string) {
 // give puts a guest where it moves to.
 func (m *sim) give(l *leaving, to int, move guest.Move, why string) {
 	r := &m.guests[l.i]
-	l.before = *r
+	l.before = earlier{r.at, r.home, r.moved, r.original, r.Jobs}
 	l.to, l.move = to, move
 	if r.ByHA() {
 		r.home = r.at // the HA manager brings it back to the node that it leaves

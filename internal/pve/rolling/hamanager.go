@@ -166,77 +166,100 @@ func (p *placement) connected(sid string) []string {
 // the sake of maintenance, to which it goes back; -1 if it left none.
 func (p *placement) choose(m *sim, i, home int) (at int, why string) {
 	sid := m.guests[i].SID()
-	preferred, why := p.preferred(m, sid)
 	now := m.guests[i].at
 	beside, avoid := p.neighbours(m, sid)
 	stays := !avoid[now] && (len(beside) == 0 || beside[now] > 0)
 	if home >= 0 && !p.failback[sid] && p.allowed(m, sid, now) && stays {
 		return now, "it does not fail back"
 	}
-	candidates := preferred[:0:0]
-	most := majority(beside)
-	for _, c := range preferred {
-		if !avoid[c] && (most < 0 || c == most) {
-			candidates = append(candidates, c)
+	homes, bound := p.homes[sid]
+	c := candidates{homes: homes, bound: bound, strict: p.strict[sid], avoid: avoid, most: majority(beside)}
+	top, any := c.top(m)
+	at = -1
+	for k := range m.places {
+		if !c.good(m, k, top) {
+			continue
+		}
+		switch {
+		case k == home:
+			return home, "the HA manager brings it back"
+		case at < 0 || m.rank(i, k, at) < 0:
+			at = k
 		}
 	}
-	if most >= 0 {
-		why = "with those that it must stay together with"
-	}
 	switch {
-	case len(candidates) == 0:
-		return -1, p.nowhere(preferred, avoid, most)
-	case slices.Contains(candidates, home):
-		return home, "the HA manager brings it back"
-	case home >= 0 && slices.Contains(candidates, now):
+	case at < 0:
+		return -1, c.nowhere(any)
+	case home >= 0 && c.good(m, now, top):
 		return now, "it is where the HA manager wants it"
 	}
-	return slices.MinFunc(candidates, func(a, b int) int { return cmp.Or(m.rank(i, a, b), cmp.Compare(m.places[a].name, m.places[b].name)) }), why
+	return at, c.reason(top)
 }
 
-func (p *placement) nowhere(preferred []int, avoid map[int]bool, most int) string {
+// candidates are what rules leave a service of the nodes that are there.
+type candidates struct {
+	homes         map[int]int
+	bound, strict bool
+	avoid         map[int]bool
+	most          int // the node of those that it must stay together with; -1 without any
+}
+
+// priority is that of a node; ok is false if the service may not run there, or the node is not there.
+func (c *candidates) priority(m *sim, at int) (priority int, ok bool) {
+	if !m.places[at].haOnline || m.places[at].out {
+		return 0, false
+	}
+	if !c.bound {
+		return 0, true
+	}
+	priority, named := c.homes[at]
+	if !named {
+		return -1, !c.strict
+	}
+	return priority, true
+}
+
+// top is the highest priority among the nodes.
+func (c *candidates) top(m *sim) (top int, any bool) {
+	for at := range m.places {
+		if priority, ok := c.priority(m, at); ok && (!any || priority > top) {
+			top, any = priority, true
+			if !c.bound {
+				break
+			}
+		}
+	}
+	return top, any
+}
+
+// good reports whether a node has the highest priority, and services that it must be with or apart from do not speak against it.
+func (c *candidates) good(m *sim, at, top int) bool {
+	priority, ok := c.priority(m, at)
+	return ok && priority == top && !c.avoid[at] && (c.most < 0 || c.most == at)
+}
+
+func (c *candidates) reason(top int) string {
 	switch {
-	case len(preferred) == 0:
+	case c.most >= 0:
+		return "with those that it must stay together with"
+	case !c.bound:
+		return "the node with the fewest HA services"
+	case top < 0:
+		return "no node of its affinity is there, and the affinity is not strict"
+	}
+	return fmt.Sprintf("of the nodes of its affinity with priority %d", top)
+}
+
+func (c *candidates) nowhere(any bool) string {
+	switch {
+	case !any:
 		return "its node affinity is strict and leaves it no node that is online"
-	case most >= 0:
+	case c.most >= 0:
 		return "those that it must stay together with are where it may not run"
-	case len(avoid) > 0:
+	case len(c.avoid) > 0:
 		return "services that it must be apart from are on every node that is left"
 	}
 	return "no node is left"
-}
-
-// preferred are the nodes of the highest priority among those that are there.
-func (p *placement) preferred(m *sim, sid string) (nodes []int, why string) {
-	home, bound := p.homes[sid]
-	best := -2
-	for i := range m.places {
-		if !m.places[i].haOnline || m.places[i].out {
-			continue
-		}
-		priority, named := home[i]
-		switch {
-		case !bound:
-			priority = 0
-		case !named && p.strict[sid]:
-			continue
-		case !named:
-			priority = -1
-		}
-		if priority > best {
-			best, nodes = priority, nodes[:0]
-		}
-		if priority == best {
-			nodes = append(nodes, i)
-		}
-	}
-	switch {
-	case !bound:
-		return nodes, "the node with the fewest HA services"
-	case best < 0:
-		return nodes, "no node of its affinity is there, and the affinity is not strict"
-	}
-	return nodes, fmt.Sprintf("of the nodes of its affinity with priority %d", best)
 }
 
 // allowed reports whether a service may be on a node at all.

@@ -17,8 +17,13 @@ func (m *sim) home(at int, left []leaving) []Plan {
 	}
 	slices.SortFunc(back, func(a, b int) int {
 		x, y := &m.guests[a], &m.guests[b]
-		if x.ByHA() && y.ByHA() {
+		switch {
+		case x.ByHA() && y.ByHA():
 			return cmp.Compare(x.SID(), y.SID())
+		case x.ByHA():
+			return -1 // nothing keeps them: the others have what they leave
+		case y.ByHA():
+			return 1
 		}
 		return cmp.Compare(a, b)
 	})
@@ -56,14 +61,26 @@ func (m *sim) comeBack(i, at int) (Plan, bool) {
 		policy = Migrate
 	}
 	move := m.ask(r, at, policy.Options())
-	if !r.ByHA() && (!move.Can() || m.places[at].free < r.Memory && !m.s.Overcommit) {
-		return Plan{}, false
-	}
 	l := leaving{i: i, to: -1, policy: policy, ha: r.ByHA(), plan: Plan{
 		ID: r.ID, Kind: r.Kind, Name: r.Name, Guest: r.String(), From: m.places[r.at].name, ByHA: r.ByHA(), MemoryBytes: r.Memory,
 	}}
-	if move.Way == guest.Nowhere {
-		l.plan.Notes = append(l.plan.Notes, "it may not get there: "+move.Reasons[0].Saw)
+	short := r.Memory - m.places[at].free
+	switch {
+	case !move.Can() && r.ByHA():
+		for _, reason := range move.Reasons {
+			b := blockOf(reason)
+			b.Gate, b.Saw = HAGate, "the HA manager would bring it back to "+m.places[at].name+", where it cannot go: "+b.Saw
+			b.Override = "failback = false for it, or policy shutdown"
+			l.block(b)
+			l.plan.Blocks[len(l.plan.Blocks)-1].Node = m.places[at].name
+		}
+		return l.plan, true
+	case !move.Can():
+		l.plan.Fate, l.plan.Why = Stays, "it cannot come home: "+move.Reasons[0].Saw
+		return l.plan, true
+	case !r.ByHA() && short > 0 && !m.s.Overcommit:
+		l.plan.Fate, l.plan.Why = Stays, "it cannot come home: "+m.places[at].name+" is "+guest.FormatBytes(short)+" short of its memory"
+		return l.plan, true
 	}
 	m.give(&l, at, move, why)
 	r.home, r.moved = at, false

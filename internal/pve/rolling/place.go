@@ -149,14 +149,19 @@ func (m *sim) room(v *mover, to int, free []int64) bool {
 // pick chooses a node: first of all one that is through, so that the guest need not move again.
 func (m *sim) pick(v *mover, free []int64, how manner) int {
 	for v.stuck == nil {
-		best, choices := -1, 0
+		best, choices, score := -1, 0, 0.0
 		for to := range m.places {
 			if !m.room(v, to, free) {
 				continue
 			}
 			choices++
-			if best < 0 || m.prefer(v, to, best, free, how) {
-				best = to
+			p := &m.places[to]
+			s := p.share(free[to] - v.r.Memory)
+			if how == fitting {
+				s = -float64(free[to])
+			}
+			if best < 0 || p.back && !m.places[best].back || p.back == m.places[best].back && s > score {
+				best, score = to, s
 			}
 		}
 		if best < 0 || m.takes(v, best) {
@@ -165,18 +170,6 @@ func (m *sim) pick(v *mover, free []int64, how manner) int {
 		}
 	}
 	return -1
-}
-
-// prefer reports whether a is the better target.
-func (m *sim) prefer(v *mover, a, b int, free []int64, how manner) bool {
-	x, y := &m.places[a], &m.places[b]
-	if x.back != y.back {
-		return x.back
-	}
-	if how == fitting {
-		return free[a] < free[b]
-	}
-	return x.share(free[a]-v.r.Memory) > y.share(free[b]-v.r.Memory)
 }
 
 // share is how much of a node's memory so many bytes are.

@@ -136,7 +136,7 @@ func (p *Proof) sum() {
 	for _, r := range p.Rounds {
 		p.Seconds += r.Seconds
 		for _, s := range r.Steps {
-			p.Moves += s.MoveOuts + len(s.Home)
+			p.Moves += s.MoveOuts + homecomers(s.Home)
 			p.Stops += s.Stops
 			for _, g := range s.Guests {
 				if g.Again && g.Fate == Moves {

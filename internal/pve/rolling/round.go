@@ -98,7 +98,8 @@ func (m *sim) undo(s set) {
 			}
 		}
 		m.move(l.i, l.before.at)
-		m.guests[l.i] = l.before
+		r := &m.guests[l.i]
+		r.home, r.moved, r.original, r.Jobs = l.before.home, l.before.moved, l.before.original, l.before.jobs
 	}
 	for _, at := range s.nodes {
 		m.places[at].out = false
@@ -198,6 +199,9 @@ func (m *sim) round(s set) (Round, []Block) {
 	}
 	for k, at := range s.nodes {
 		r.Steps[k].Home = m.home(at, s.guests)
+		for _, g := range r.Steps[k].Home {
+			blocks = append(blocks, g.Blocks...)
+		}
 	}
 	m.times(&r)
 	return r, blocks

@@ -20,7 +20,7 @@ type sim struct {
 	ha      *placement
 	classes classes
 	refused map[processors]bool // pairs of processors that do not go together
-	newest  version             // of all nodes, as they were read
+	newest  version             // that any node has or is known to get
 	// searched is how much was spent on looking for room.
 	searched int
 	away     []string // nodes that are out beside those of a round
@@ -73,6 +73,7 @@ func newSim(s *Situation) *sim {
 			m.places[at].node = n
 			m.places[at].back = n.Idle != ""
 			m.places[at].keep(n.ReserveBytes)
+			m.newest.qemu, m.newest.manager = newer(m.newest.qemu, n.Work.QEMU), newer(m.newest.manager, n.Work.Manager)
 		}
 	}
 	m.hardware()

@@ -68,7 +68,7 @@ type Work struct {
 	// Why is the reason for the reboot.
 	Why string
 	// QEMU and Manager are the versions of pve-qemu-kvm and pve-manager afterwards; "" is not known, and then counts as newer
-	// than all that is there if Packages is not 0.
+	// than all that is known of any node if Packages is not 0.
 	QEMU, Manager string
 }
 

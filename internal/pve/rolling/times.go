@@ -129,6 +129,16 @@ func (m *sim) makespan(plans []Plan, inbound map[string]int64) float64 {
 	return max(slices.Max(slots), float64(bytes)/float64(m.s.Speeds.network()))
 }
 
+// homecomers counts the guests that come home.
+func homecomers(home []Plan) (n int) {
+	for _, g := range home {
+		if g.Fate == Moves {
+			n++
+		}
+	}
+	return n
+}
+
 // count counts what happens to the guests of a step.
 func (s *Step) count() {
 	s.MoveOuts, s.Stops, s.Blocked = 0, 0, 0
