@@ -124,7 +124,7 @@ func (s *session) meta() (journal.Meta, error) {
 	}
 	m := journal.Meta{
 		Command: "apply", Files: files, Folder: folder, Runbook: s.book.Name, VarFiles: varFiles, Limit: s.options.limit, Tags: s.options.tags,
-		SkipTags: s.options.skipTags, Version: buildInfo().Version, Controller: s.app.controller(), Lab: s.options.network.lab, Vars: map[string]string{},
+		SkipTags: s.options.skipTags, Arguments: s.options.site.args, Version: buildInfo().Version, Controller: s.app.controller(), Lab: s.options.network.lab, Vars: map[string]string{},
 	}
 	if s.book.Cluster != nil {
 		m.Cluster = s.book.Cluster.Name
@@ -144,6 +144,7 @@ func (s *session) record(run *journal.Run, past *event.History, cfg engine.Confi
 	s.terminal, s.recorded = terminal, true
 	bus := event.NewBus(event.BusConfig{Run: run.ID(), Now: a.Now, Redact: a.secrets.Redact, Sinks: []event.Sink{run, sink}})
 	cfg.RunID, cfg.Past, cfg.Keep = run.ID(), past, run.Keep
+	cfg.Consent = s.consent(run)
 	cfg.Locker = lease.New(lease.Config{})
 	cfg.Owner = engine.Owner{Run: run.ID(), Controller: a.controller(), PID: os.Getpid(), Runbook: s.book.Name, Since: a.Now()}
 	return s.start(cfg, bus, signals)

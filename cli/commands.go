@@ -5,8 +5,8 @@ import "github.com/spf13/cobra"
 // commands are all commands in the order of the overview.
 func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
-		newPlanCommand(a), newApplyCommand(a), newResumeCommand(a), newReleaseCommand(a), newExecCommand(a),
-		newStatusCommand(a), newImportCommand(a), newInventoryCommand(a), newModulesCommand(a), newRunsCommand(a), newVersionCommand(a), newCompletionCommand(a),
+		newPlanCommand(a), newApplyCommand(a), newResumeCommand(a), newApproveCommand(a), newReleaseCommand(a), newExecCommand(a),
+		newStatusCommand(a), newImportCommand(a), newInventoryCommand(a), newModulesCommand(a), newRunbooksCommand(a), newRunsCommand(a), newVersionCommand(a), newCompletionCommand(a),
 		newValidateCommand(a), newFmtCommand(a),
 		newLabCommand(a),
 	}

@@ -34,28 +34,34 @@ func (a *app) confirm(ctx context.Context, question string) (bool, error) {
 	}
 }
 
-// readLine reads a line from the terminal, or gives up when ctx ends. The read itself cannot be interrupted; it ends
-// with the process.
+// readLine reads a line from the terminal, or gives up when ctx ends. The read itself cannot be interrupted: its line goes to
+// whoever asks next.
 func (a *app) readLine(ctx context.Context) (string, error) {
-	type answer struct {
-		line string
-		err  error
+	if a.typed == nil {
+		typed := make(chan typedLine, 1)
+		a.typed = typed
+		go func() {
+			line, err := bufio.NewReader(a.In).ReadString('\n')
+			if errors.Is(err, io.EOF) && line != "" {
+				err = nil
+			}
+			typed <- typedLine{line, err}
+		}()
 	}
-	answers := make(chan answer, 1)
-	go func() {
-		line, err := bufio.NewReader(a.In).ReadString('\n')
-		if errors.Is(err, io.EOF) && line != "" {
-			err = nil
-		}
-		answers <- answer{line, err}
-	}()
 	select {
-	case got := <-answers:
+	case got := <-a.typed:
+		a.typed = nil
 		return got.line, got.err
 	case <-ctx.Done():
 		_, _ = fmt.Fprintln(a.Err)
 		return "", context.Cause(ctx)
 	}
+}
+
+// typedLine is a line from the terminal.
+type typedLine struct {
+	line string
+	err  error
 }
 
 // askSecret asks for something that must not be shown.

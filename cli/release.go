@@ -9,6 +9,7 @@ import (
 
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/event"
+	"github.com/pxrun/pxrun/internal/detach"
 	"github.com/pxrun/pxrun/internal/journal"
 	"github.com/pxrun/pxrun/internal/report"
 	"github.com/spf13/cobra"
@@ -27,7 +28,8 @@ func newReleaseCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "release [RUN|HOST...]", Short: "List and take back temporary changes that runs left behind", GroupID: groupRun,
 		Long: long(`A run that ends before its time may leave temporary changes in place, such as a maintenance mode. Without arguments they are listed.
-With runs or hosts, or --all, they are taken back, the newest first; the site's files (-i) say how to connect.
+With runs or hosts, or --all, they are taken back, the newest first; the site's files (-i) say how to connect. What long commands of such runs
+have left on the hosts is cleared away too, once they have ended.
 
   pxrun release
   pxrun release pve3 -i site.hcl`, exitOK, exitFailed, exitUnreachable, exitPartly, exitInterrupted),
@@ -56,10 +58,18 @@ func runRelease(ctx context.Context, a *app, o releaseOptions) error {
 		return a.listPending(pending)
 	}
 	chosen := choosePending(store, pending, o)
-	if len(chosen) == 0 {
-		return invalid("nothing is left in place by %s\nSee: pxrun release", list(o.words))
+	if len(chosen) == 0 && len(a.global.inventory) == 0 {
+		return o.nothingLeft()
 	}
 	return a.takeBack(ctx, store, o, chosen)
+}
+
+// nothingLeft says that there was nothing to do.
+func (o releaseOptions) nothingLeft() error {
+	if o.all {
+		return invalid("nothing is left in place by any run")
+	}
+	return invalid("nothing is left in place by %s\nSee: pxrun release", list(o.words))
 }
 
 func (a *app) listPending(pending []event.Pending) error {
@@ -111,6 +121,13 @@ func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptio
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
+	if len(pending) == 0 {
+		cleared, err := s.releaseJobs(ctx, store, o)
+		if err == nil && cleared == 0 {
+			return o.nothingLeft()
+		}
+		return err
+	}
 	run, err := store.Create(journal.Meta{Command: "release", Runbook: "release", Version: buildInfo().Version, Controller: a.controller(), Lab: o.network.lab})
 	if err != nil {
 		return err
@@ -130,5 +147,41 @@ func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptio
 	if err != nil && len(left) < len(pending) {
 		return &exitError{exitPartly, err}
 	}
+	if err == nil {
+		_, err = s.releaseJobs(ctx, store, o)
+	}
 	return err
+}
+
+// releaseJobs clears away what ended jobs have left on the named hosts, or those of the named runs on all nodes.
+func (s *session) releaseJobs(ctx context.Context, store *journal.Store, o releaseOptions) (int, error) {
+	runs, err := store.List()
+	if err != nil {
+		return 0, err
+	}
+	var all, named []string
+	for _, h := range s.doc.Site.Hosts {
+		if h.Node != nil {
+			all = append(all, h.Name)
+		}
+		if slices.Contains(o.words, h.Name) {
+			named = append(named, h.Name)
+		}
+	}
+	var ids []string
+	for _, word := range o.words {
+		if id, err := store.Find(word); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	over := abandoned(runs)
+	if o.all {
+		return s.app.clearJobs(ctx, s.net, all, over)
+	}
+	cleared, err := s.app.clearJobs(ctx, s.net, named, over)
+	if err != nil || len(ids) == 0 {
+		return cleared, err
+	}
+	more, err := s.app.clearJobs(ctx, s.net, all, func(j detach.Left) bool { return slices.Contains(ids, j.Run) && over(j) })
+	return cleared + more, err
 }

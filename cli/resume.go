@@ -91,13 +91,20 @@ func runResume(ctx context.Context, a *app, o resumeOptions) (err error) {
 		return err
 	}
 	owned = false
-	return s.perform(ctx, run, o.applyOptions)
+	if err := s.perform(ctx, run, o.applyOptions); err != nil {
+		return err
+	}
+	if len(record.History.Unknown) > 0 { // else nothing was cut off
+		s.clearOwnJobs(ctx, run.ID())
+	}
+	return nil
 }
 
 // recall takes the invocation from the journal. What is given on the command line comes after it and wins.
 func (o *resumeOptions) recall(m journal.Meta) {
 	o.runbook, o.limit, o.tags, o.skipTags = m.Runbook, m.Limit, m.Tags, m.SkipTags
 	o.site.paths = m.Files
+	o.site.args = m.Arguments
 	o.site.varFiles = append(slices.Clone(m.VarFiles), o.site.varFiles...)
 	var vars []string
 	for _, name := range slices.Sorted(maps.Keys(m.Vars)) {

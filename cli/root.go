@@ -23,6 +23,7 @@ type app struct {
 	secrets secret.Redactor
 	logger  *slog.Logger
 	logFile io.Closer
+	typed   <-chan typedLine // a read of the terminal that is under way; those who ask take turns
 }
 
 // globals are the flags that every command has.

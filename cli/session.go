@@ -32,6 +32,7 @@ type runOptions struct {
 func (o *runOptions) flags(f *pflag.FlagSet) {
 	o.site.flags(f)
 	o.network.flags(f)
+	f.StringArrayVar(&o.site.args, "arg", nil, "tell the runbook something: `NAME=VALUE`, an argument that it declares; may be given more than once")
 	f.StringSliceVar(&o.limit, "limit", nil, "only these `HOSTS`: names, groups, clusters or patterns such as 'pve*', separated by commas")
 	f.StringSliceVar(&o.tags, "tags", nil, "only tasks that have one of these `TAGS`")
 	f.StringSliceVar(&o.skipTags, "skip-tags", nil, "leave out tasks that have one of these `TAGS`")
@@ -71,11 +72,14 @@ type session struct {
 // prepare loads the site and finds the runbook.
 func (a *app) prepare(ctx context.Context, o runOptions) (*session, error) {
 	if o.runbook != "" {
-		o.site.secretsOf = []string{o.runbook}
+		o.site.secretsOf, o.site.runbook = []string{o.runbook}, o.runbook
 	}
 	doc, err := a.load(ctx, o.site, true)
 	if err != nil {
 		return nil, err
+	}
+	if len(o.site.args) > 0 && o.runbook == "" {
+		return nil, invalid("--arg is for a runbook that is named: pxrun apply RUNBOOK --arg NAME=VALUE")
 	}
 	s := &session{app: a, doc: doc, options: o}
 	if s.book, err = a.chooseRunbook(doc, o.runbook); err != nil {

@@ -17,6 +17,9 @@ type siteOptions struct {
 	varFiles []string
 	// secretsOf are the runbooks whose secrets are needed; nil means all.
 	secretsOf []string
+	// runbook is the runbook that is to be run, args what it is told.
+	runbook string
+	args    []string
 }
 
 func (o *siteOptions) flags(f *pflag.FlagSet) {
@@ -79,6 +82,14 @@ func (a *app) read(ctx context.Context, o siteOptions, secrets bool) (*runbooks.
 		}
 		opts.Vars = append(opts.Vars, v)
 	}
+	for _, text := range o.args {
+		v, err := runbooks.ParseAssignment(text)
+		if err != nil {
+			return nil, nil, invalid("--arg: %w", err)
+		}
+		opts.Arguments = append(opts.Arguments, v)
+	}
+	opts.Runbook = o.runbook
 	doc, problems := runbooks.Load(ctx, o.files(a), opts)
 	if doc != nil {
 		a.secrets.Add(doc.Secrets...)

@@ -46,6 +46,9 @@ func (r *run) rolling(ctx context.Context, b *Rolling, only []string) bool {
 		}
 	}
 	r.explain(b, w.reason)
+	if w.refused {
+		r.e.tell(ctx, "", "", event.Warning{Text: w.reason})
+	}
 	r.fail(status, fmt.Sprintf("rolling %q ended early: %s", b.Name, w.reason))
 	return false
 }

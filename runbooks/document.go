@@ -51,7 +51,7 @@ type RunbookInfo struct {
 	BuiltIn   bool
 
 	known bool // its arguments were given, as far as they were
-	Range     diag.Range
+	Range diag.Range
 }
 
 func (l *loader) document() *Document {

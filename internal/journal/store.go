@@ -46,6 +46,7 @@ type Meta struct {
 	Limit      []string          `json:"limit,omitempty"`
 	Tags       []string          `json:"tags,omitempty"`
 	SkipTags   []string          `json:"skip_tags,omitempty"`
+	Arguments  []string          `json:"arguments,omitempty"` // of the runbook: NAME=VALUE
 	Version    string            `json:"version,omitempty"`
 	Controller string            `json:"controller,omitempty"` // user@host
 	Lab        bool              `json:"lab,omitempty"`

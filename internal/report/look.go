@@ -108,13 +108,17 @@ func wrap(text string, columns int) []string {
 			continue
 		}
 		line, indent := "", leadingSpace(paragraph)
+		hang := indent
+		if indent != "" {
+			hang += "  " // what is indented has a label in front, or belongs to one
+		}
 		for word := range strings.FieldsSeq(paragraph) {
 			switch {
 			case line == "":
 				line = indent + word
 			case lipgloss.Width(line)+1+lipgloss.Width(word) > columns:
 				lines = append(lines, line)
-				line = indent + word
+				line = hang + word
 			default:
 				line += " " + word
 			}

@@ -18,6 +18,7 @@ func Plan(w io.Writer, p *engine.Plan, l Look) error {
 	for _, t := range p.Tasks {
 		v.task(t)
 	}
+	v.blocks()
 	v.problems()
 	v.total()
 	_, err := io.WriteString(w, v.String())
@@ -262,6 +263,14 @@ func (v *planView) problems() {
 			case h.Error != "":
 				add(Problem{h.Host, h.Error})
 			}
+		}
+	}
+	for _, b := range v.plan.Blocks {
+		for _, r := range b.Refused {
+			add(Problem{r.Host, r.Error()})
+		}
+		if b.Error != "" && len(b.Refused) == 0 {
+			add(Problem{Text: b.Error})
 		}
 	}
 	if len(problems) == 0 {

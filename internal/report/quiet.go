@@ -25,7 +25,7 @@ func (q *quietSink) Handle(_ context.Context, e event.Event) error {
 	s := q.t.see(e)
 	var lines []string
 	switch b := e.Body.(type) {
-	case event.Warning, event.Interrupted:
+	case event.Warning, event.Interrupted, event.Paused:
 		lines = q.t.lines(e, s)
 	case event.UndoDone:
 		if b.Error != "" {

@@ -43,7 +43,7 @@ func (t transcript) lines(e event.Event, s *stepState) []string {
 		}
 	case event.CommandRan:
 		if t.Level >= Trace {
-			return []string{t.paint(dim, t.command(e, b))}
+			return []string{t.Command(e.Host, b)}
 		}
 	case event.UndoDone:
 		return t.undone(e, b)
@@ -57,13 +57,17 @@ func (t transcript) lines(e event.Event, s *stepState) []string {
 		return t.remark(e, bad, "Interrupted again: stopping now.")
 	case event.RunDone:
 		return t.summary(e, b)
+	default:
+		if lines := t.turn(e); lines != nil {
+			return append(t.opening(event.StepStarted{}), lines...)
+		}
 	}
 	return nil
 }
 
 // opening is the heading of what is done, before its first task.
 func (t transcript) opening(b event.StepStarted) []string {
-	if b.Planning || t.acted {
+	if b.Planning || t.acted || t.start.Command == "" {
 		return nil
 	}
 	t.acted = true
@@ -79,27 +83,7 @@ func (t transcript) connection(e event.Event, b event.HostConnected) []string {
 	if b.Error != "" || t.Level < Trace {
 		return nil
 	}
-	return []string{t.paint(dim, fmt.Sprintf("%s connected to %s in %s", pad(e.Host, 8), b.Address, Duration(b.Duration)))}
-}
-
-func (t transcript) command(e event.Event, b event.CommandRan) string {
-	mark := "$"
-	if b.Mutates {
-		mark = "#"
-	}
-	end := Duration(b.Duration)
-	if b.Cached {
-		end = "read ahead"
-	}
-	switch {
-	case b.Exit < 0:
-		end = "no end after " + end
-	case b.Exit > 0:
-		end = fmt.Sprintf("exit %d, %s", b.Exit, end)
-	}
-	end = " (" + end + ")"
-	text := Clean(strings.ReplaceAll(b.Command, "\n", "; "))
-	return fmt.Sprintf("%s %s %s", pad(e.Host, 8), mark, t.fit(text, t.Width-12-len(end))) + end
+	return []string{t.Connected(e.Host, b)}
 }
 
 func (t transcript) remark(e event.Event, r role, text string) []string {

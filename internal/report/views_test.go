@@ -125,3 +125,16 @@ func TestCleanLeavesNoControl(t *testing.T) {
 	})
 	require.Equal(t, "red and title", report.Clean("\x1b[1;31mred\x1b[0m and\x1b]0;evil\x07 title\r"))
 }
+
+func TestLongLinesOfAGateStayBelowTheirWord(t *testing.T) {
+	refusal := &module.Refusal{Gate: "join", Saw: "guests that are still there and must go first:\n100 web, which is running and holds a disk", Want: "none"}
+	text := report.Look{Width: 44}.Problems([]report.Problem{{Host: "pve2", Text: refusal.Error()}})
+	require.Equal(t, `x pve2
+    refused: join
+      saw: guests that are still there and
+        must go first:
+        100 web, which is running and holds
+          a disk
+      wanted: none
+`, text)
+}

@@ -3,6 +3,7 @@ package stock
 
 import (
 	"embed"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -28,4 +29,15 @@ func Names() []string {
 func Source(name string) ([]byte, bool) {
 	text, err := files.ReadFile(name + ".hcl")
 	return text, err == nil
+}
+
+var description = regexp.MustCompile(`(?m)^  description = "([^"]*)"$`)
+
+// Description is the one sentence about a built-in runbook.
+func Description(name string) string {
+	text, _ := Source(name)
+	if found := description.FindSubmatch(text); found != nil {
+		return string(found[1])
+	}
+	return ""
 }

@@ -1,0 +1,51 @@
+package report_test
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/pxrun/pxrun/engine"
+	"github.com/pxrun/pxrun/engine/event"
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/report"
+	"github.com/stretchr/testify/require"
+)
+
+func TestPlanOfARollingBlock(t *testing.T) {
+	p := &engine.Plan{Runbook: "weekly", Cluster: "lab", Blocks: []engine.BlockPlan{{
+		Name: "nodes", Order: []string{"pve2", "pve1"}, Idle: map[string]string{"pve3": "nothing to do: packages would change nothing"},
+		Error: "memory", Refused: module.Refusals{{Host: "pve1", Gate: "memory", Saw: "3 GiB are short on pve2", Want: "room", Look: "free -h"}},
+		Showing: &module.Showing{
+			Title: "Two nodes, one after the other, about 40 minutes", Lead: []string{"Every guest finds a place."},
+			Tables: []module.Table{{
+				Title: "Order", Columns: []module.Column{{Name: "node"}, {Name: "votes", Right: true}, {Name: "why"}},
+				Rows:  [][]string{{"pve2", "2/2", "first, since it holds the fewest guests and everything that stands on it finds a place on nodes that have been upgraded"}, {"pve1", "2/2", "the HA master goes last"}},
+				Marks: map[int]string{1: "block"},
+			}},
+			Notes: []string{"Guests that start meanwhile change this."},
+		},
+	}}}
+	var out bytes.Buffer
+	require.NoError(t, report.Plan(&out, p, report.Look{Unicode: true, Width: 80}))
+	golden(t, "block.txt", out.String())
+}
+
+func TestTurnsOfARollingBlock(t *testing.T) {
+	var out bytes.Buffer
+	sink := report.NewPlain(&out, report.Options{Look: report.Look{Unicode: true, Width: 80}, Now: time.Now})
+	for _, e := range []event.Event{
+		{Host: "pve2", Body: event.NodeStarted{Block: "nodes", Index: 1, Of: 2, Takes: 20 * time.Minute}},
+		{Host: "pve2", Body: module.Moved{Guest: "vm 100 (web)", From: "pve2", To: "pve1", Way: "live", Took: 9 * time.Second}},
+		{Host: "pve2", Body: module.Moved{Guest: "vm 101", From: "pve2", To: "pve1", Way: "live", Error: "aborted"}},
+		{Host: "pve2", Body: event.NodeDone{Block: "nodes", Status: event.OK, Duration: 12 * time.Minute}},
+		{Host: "pve3", Body: event.NodeDone{Block: "nodes", Status: event.Skipped, Reason: "nothing to do"}},
+		{Host: "pve1", Body: event.Paused{Block: "nodes", Reason: "an approval is needed before pve1", Answer: "pxrun approve 01RUN"}},
+		{Host: "pve1", Body: event.Continued{Block: "nodes", By: "ann@desk"}},
+		{Host: "pve1", Body: event.NodeDone{Block: "nodes", Status: event.Failed, Reason: "in weekly/evacuate"}},
+	} {
+		require.NoError(t, sink.Handle(t.Context(), e))
+	}
+	require.NoError(t, sink.Close())
+	golden(t, "turns.txt", out.String())
+}
