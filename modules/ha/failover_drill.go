@@ -139,17 +139,17 @@ func fenceRefuses(ctx context.Context, t module.Target, node string, args fenceD
 	if err != nil {
 		return module.Refusals{d.refusal(err)}
 	}
-	var refusals module.Refusals
-	whose := d.identify(ctx, t)
+	power, err := d.status(ctx, t)
+	if err != nil {
+		return module.Refusals{d.refusal(err)}
+	}
+	whose := d.identify(ctx, t, power)
 	for _, one := range []*module.Refusal{d.foreign(whose), d.unproved(whose)} {
 		if one != nil {
 			return module.Refusals{one}
 		}
 	}
-	if _, err := d.status(ctx, t); err != nil {
-		refusals = append(refusals, d.refusal(err))
-	}
-	return refusals
+	return nil
 }
 
 // fencesItself refuses to stop corosync on a node that would not restart itself by it: its guests would go on running there,

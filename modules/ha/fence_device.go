@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
-	"github.com/pxrun/pxrun/internal/pve/ipmi"
 	"github.com/pxrun/pxrun/internal/schema"
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/inventory"
@@ -57,13 +56,6 @@ func fenceDevice(turns *turns) module.Module {
 		Name: "fence_device", Summary: "Check a node's management controller, or switch its power", Doc: fenceDeviceDoc, Scope: module.PerHost, Risk: module.RiskDestructive,
 		MayBeAway: true,
 	}, module.Funcs[fenceDeviceArgs, fenceDeviceOut]{
-		Probes: func(t module.Target, args fenceDeviceArgs) []module.Probe {
-			address, err := netip.ParseAddr(args.Address)
-			if err != nil || !address.Unmap().Is4() {
-				return nil
-			}
-			return []module.Probe{{Host: t.Host().Name, Command: ipmi.LAN(address.Unmap())}}
-		},
 		Plan: func(ctx context.Context, t module.Target, args fenceDeviceArgs) ([]module.Change, error) {
 			return planFence(ctx, t, args, turns)
 		},
@@ -73,7 +65,10 @@ func fenceDevice(turns *turns) module.Module {
 				return fenceDeviceOut{}, err
 			}
 			power, err := d.status(ctx, t)
-			return fenceDeviceOut{Power: power, Proved: d.identify(ctx, t).proved}, err
+			if err != nil {
+				return fenceDeviceOut{}, err
+			}
+			return fenceDeviceOut{Power: power, Proved: d.identify(ctx, t, power).proved}, nil
 		},
 	})
 }
@@ -84,13 +79,13 @@ func planFence(ctx context.Context, t module.Target, args fenceDeviceArgs, turns
 	if err != nil {
 		return nil, err
 	}
-	whose := d.identify(ctx, t)
-	if refusal := d.foreign(whose); refusal != nil {
-		return nil, module.Refusals{refusal}
-	}
 	power, err := d.status(ctx, t)
 	if err != nil {
 		return nil, module.Refusals{d.refusal(err)}
+	}
+	whose := d.identify(ctx, t, power)
+	if refusal := d.foreign(whose); refusal != nil {
+		return nil, module.Refusals{refusal}
 	}
 	switch {
 	case args.Power == "check":
@@ -195,7 +190,7 @@ func (d device) cut(ctx context.Context, t module.Target, turns *turns) (err err
 		return err
 	}
 	defer func() { mine.end(err == nil && d.args.Power == "cycle") }()
-	whose := d.identify(ctx, t)
+	whose := d.identify(ctx, t, "on")
 	if refusal := d.foreign(whose); refusal != nil {
 		return module.Refusals{refusal}
 	}

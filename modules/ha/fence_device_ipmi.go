@@ -130,7 +130,13 @@ type identity struct {
 }
 
 // identify asks the node itself for the address of its controller: whoever mixed up two addresses would cut the wrong machine.
-func (d device) identify(ctx context.Context, t module.Target) identity {
+// power is what the controller says. A node without power cannot be asked, but one that answers nevertheless tells something.
+func (d device) identify(ctx context.Context, t module.Target, power string) identity {
+	if power == "off" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, answerTime/2)
+		defer cancel()
+	}
 	address, err := netip.ParseAddr(d.args.Address)
 	address = address.Unmap()
 	if err != nil || !address.Is4() {
@@ -142,6 +148,8 @@ func (d device) identify(ctx context.Context, t module.Target) identity {
 	}
 	r, err := conn.Run(ctx, ipmi.LAN(address))
 	switch {
+	case err != nil && power == "off":
+		return identity{saw: "the node has no power and cannot be asked"}
 	case err != nil:
 		return identity{saw: "the node could not be asked: " + err.Error()}
 	case r.Exit != 0:

@@ -47,7 +47,9 @@ func (b before) gone(ctx context.Context, t module.Target, args fenceDeviceArgs)
 	err := t.WaitFor(ctx, module.Condition{
 		Name: b.node + " has lost its power", Timeout: args.PowerWait, Every: 2 * time.Second,
 		Check: func(ctx context.Context) error {
-			if now, err := bootID(ctx, t, b.node); err == nil && now == b.boot {
+			asked, cancel := context.WithTimeout(ctx, answerTime)
+			defer cancel()
+			if now, err := bootID(asked, t, b.node); err == nil && now == b.boot {
 				return errors.New("it goes on running: its boot id is what it was")
 			}
 			return nil
@@ -62,6 +64,9 @@ func (b before) gone(ctx context.Context, t module.Target, args fenceDeviceArgs)
 	}
 	return fmt.Errorf("the controller at %s says that it did it, and it was not %s that it cut (%s; look on %s: ipmitool lan print, uptime): %w", args.Address, b.node, hit, b.node, err)
 }
+
+// answerTime is how long a node that runs may take to tell its boot id. What has no power never answers.
+const answerTime = 10 * time.Second
 
 // away lists those of the others that do not take part any more.
 func (b before) away(ctx context.Context, t module.Target) []string {

@@ -40,9 +40,17 @@ func turnOf(t module.Target, node string) turnKey {
 // take waits for the node's turn. timeout is what one turn may take.
 func (s *turns) take(ctx context.Context, t module.Target, node string, timeout time.Duration) (*turn, error) {
 	mine := &turn{of: s, key: turnOf(t, node), node: node}
+	told := false
 	err := t.WaitFor(ctx, module.Condition{
 		Name: "no other node of the cluster is cut off by this run", Timeout: timeout * time.Duration(max(len(module.TaskHosts(t)), 2)), Every: time.Second,
-		Check: func(context.Context) error { return s.try(mine) },
+		Check: func(context.Context) error {
+			err := s.try(mine)
+			if err != nil && !told {
+				told = true
+				module.Tell(t, node, "it keeps its power for now: "+err.Error())
+			}
+			return err
+		},
 	})
 	if err != nil {
 		return nil, err
