@@ -23,6 +23,7 @@ type known struct{ running, sure bool }
 
 type indexedNode struct {
 	online        bool
+	released      bool // from maintenance, since
 	committed     int64
 	qemu, manager string
 }
@@ -114,6 +115,13 @@ func (x *Index) SetVersions(node, qemu, manager string) {
 	}
 }
 
+// Release says that a node's maintenance would be over by then.
+func (x *Index) Release(node string) {
+	if n := x.nodes[node]; n != nil {
+		n.released = true
+	}
+}
+
 // Online reports whether a node is in the cluster and there.
 func (x *Index) Online(node string) bool {
 	n := x.nodes[node]
@@ -161,6 +169,10 @@ func (d *decision) committed(node string) int64 {
 		return d.x.Committed(node)
 	}
 	return d.s.Committed(node)
+}
+
+func (d *decision) released(node string) bool {
+	return d.x != nil && d.x.nodes[node] != nil && d.x.nodes[node].released
 }
 
 func (d *decision) versions(name string, n *Node) (qemu, manager string) {

@@ -224,7 +224,7 @@ func (d *decision) target() {
 		d.no(NoTarget, d.to+" is offline", "a node that is there", "pvecm status", "bring it back, or name another target")
 		return
 	}
-	if d.s.HA == nil || d.s.HA.Manager == nil {
+	if d.s.HA == nil || d.s.HA.Manager == nil || d.released(d.to) {
 		return
 	}
 	status := d.s.HA.Manager.Nodes[d.to]

@@ -205,8 +205,22 @@ func (m *sim) byManager(all []leaving) {
 	}
 }
 
+// overrides are how to go on where policies can do more than a single move.
+var overrides = map[guest.Code]string{
+	guest.LocalDisk:    "policy migrate_with_disks for it, which copies them there and back, or shutdown",
+	guest.NeedsRestart: "policy restart_container for it, or shutdown",
+	guest.LocalDevice:  "policy shutdown for it, or take the devices out of its config",
+	guest.HasSnapshot:  "remove the snapshot, or policy shutdown for it",
+	guest.LocalPath:    "policy shutdown for it",
+	guest.StorageKind:  "policy shutdown for it, or move the disk first: move_disk",
+	guest.CPUDiffers:   "policy shutdown for it, or a portable cpu type from its next start",
+}
+
 func blockOf(r guest.Reason) Block {
 	b := Block{Gate: GuestGate, Code: r.Code, Saw: r.Saw, Want: r.Want, Look: r.Look, Override: r.Override}
+	if override := overrides[r.Code]; override != "" {
+		b.Override = override
+	}
 	switch r.Code {
 	case guest.StateUnknown:
 		b.Gate = UnknownGate

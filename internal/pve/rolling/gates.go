@@ -11,12 +11,45 @@ import (
 // without are the names of nodes that do not vote while a set is out: the set itself, those that are away, and those whose
 // state is not known.
 func (m *sim) without(set []int) []string {
-	names := slices.Concat(m.away, m.s.Failed)
+	names := slices.Concat(m.away, m.foreign, m.s.Failed)
 	for _, at := range set {
 		names = append(names, m.places[at].name)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// others are nodes that are out without the run's doing: offline, or in maintenance and not to be released by the run.
+func (m *sim) others() (names []string) {
+	for i := range m.places {
+		p := &m.places[i]
+		if slices.Contains(m.s.Failed, p.name) || slices.Contains(m.s.Away, p.name) {
+			continue
+		}
+		if !m.x.Online(p.name) || p.maintained && p.back {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
+// lacksNumber is what is wrong with taking one node more away; nil if nothing is.
+func (m *sim) lacksNumber(one *Node) *Block {
+	if len(m.foreign) == 0 || !m.crowded(nil, one) {
+		return nil
+	}
+	return &Block{
+		Gate: AwayGate, Saw: strings.Join(m.foreign, ", ") + " out already (offline or in maintenance), without the run's doing", Want: "no more than " + fmt.Sprint(m.limit(one)) + " out at once",
+		Look: "pvecm nodes; ha-manager status", Override: "bring it back, end its maintenance, or raise max_unavailable",
+	}
+}
+
+// unready is why a node itself cannot go through with it; nil if it can.
+func (m *sim) unready(p *place) *Block {
+	if p.unfit == "" || p.maintained && p.unfit == p.name+inMaintenance {
+		return nil
+	}
+	return &Block{Gate: UnknownGate, Saw: p.unfit, Want: "a node that is there and answers", Look: "pvecm nodes; ssh " + p.name, Override: "leave it out"}
 }
 
 // votes counts the votes while a set is out.

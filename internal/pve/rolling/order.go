@@ -6,7 +6,8 @@ import "fmt"
 type turn int
 
 const (
-	canary turn = iota
+	begun turn = iota // it is in maintenance already
+	canary
 	anytime
 	cephManager
 	haMaster
@@ -16,6 +17,8 @@ const (
 // turn is that of a node.
 func (m *sim) turn(p *place) turn {
 	switch {
+	case p.maintained:
+		return begun
 	case p.name == m.s.Own.Node:
 		return ours
 	case m.s.Site.HA != nil && m.s.Site.HA.Manager != nil && m.s.Site.HA.Manager.Master == p.name && len(m.ha.index) > 0:
@@ -71,6 +74,8 @@ func (m *sim) before(a, b *place, through int64) bool {
 
 func (m *sim) because(p *place, through int64) string {
 	switch m.turn(p) {
+	case begun:
+		return "it is in maintenance already"
 	case canary:
 		return "it is a canary"
 	case cephManager:

@@ -56,12 +56,12 @@ func (m *sim) byUs(all []leaving) {
 		return
 	}
 	slices.SortFunc(movers, func(a, b *mover) int { return cmp.Or(cmp.Compare(b.r.Memory, a.r.Memory), cmp.Compare(a.i, b.i)) })
-	for _, try := range []func([]*mover) int64{
-		func(list []*mover) int64 { return m.attempt(list, spread) },
-		func(list []*mover) int64 { return m.attempt(list, fitting) },
-		m.attemptNarrow,
-		m.search,
-	} {
+	packing := func(list []*mover) int64 { return m.attempt(list, fitting) }
+	tries := []func([]*mover) int64{packing, m.attemptNarrow, m.search}
+	if !m.s.Pack {
+		tries = slices.Insert(tries, 0, func(list []*mover) int64 { return m.attempt(list, spread) })
+	}
+	for _, try := range tries {
 		if m.better(movers, try) {
 			break
 		}

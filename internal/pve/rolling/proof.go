@@ -15,6 +15,8 @@ type Proof struct {
 	Next   []string `json:"next"`
 	Why    string   `json:"why,omitempty"`
 	Rounds []Round  `json:"rounds"`
+	// Packed says that guests had to be packed rather than spread for all of them to fit.
+	Packed bool `json:"packed,omitempty"`
 	// Blocks stand against the run. Nothing does if there are none.
 	Blocks   []Block  `json:"blocks,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
@@ -148,6 +150,7 @@ const (
 	GuestGate   Gate = "guest"
 	HAGate      Gate = "ha"
 	OwnGate     Gate = "own"
+	AwayGate    Gate = "away" // too many nodes are out already
 	WindowGate  Gate = "window"
 	UnknownGate Gate = "unknown"
 )
@@ -191,6 +194,16 @@ func (p Proof) Step(node string) (Step, bool) {
 
 // Holds reports whether nothing stands against the run.
 func (p Proof) Holds() bool { return len(p.Blocks) == 0 }
+
+// Against are the blocks that stand against a node's turn: its own, and those that stand against all.
+func (p Proof) Against(node string) (out []Block) {
+	for _, b := range p.Blocks {
+		if b.Node == "" || b.Node == node {
+			out = append(out, b)
+		}
+	}
+	return out
+}
 
 // Takes is about how many seconds each node takes.
 func (p Proof) Takes() map[string]float64 {

@@ -7,10 +7,23 @@ import (
 	"slices"
 )
 
-// Prove simulates the whole run.
+// Prove simulates the whole run. Guests are spread over the nodes; if one finds no room then, in any step, they are packed from
+// the beginning, so that what is left for big guests stays in one piece.
 func Prove(s Situation) Proof {
-	m := newSim(&s)
-	p := &Proof{Next: []string{}, Order: []string{}, Rounds: []Round{}}
+	p := prove(&s)
+	if s.Pack || !slices.ContainsFunc(p.Blocks, func(b Block) bool { return b.Gate == MemoryGate }) {
+		return *p
+	}
+	s.Pack = true
+	if packed := prove(&s); len(packed.Blocks) < len(p.Blocks) {
+		return *packed
+	}
+	return *p
+}
+
+func prove(s *Situation) *Proof {
+	m := newSim(s)
+	p := &Proof{Next: []string{}, Order: []string{}, Rounds: []Round{}, Packed: s.Pack}
 	left := m.begin(p)
 	p.Blocks = append(p.Blocks, m.atLarge()...)
 	number := 0
@@ -28,7 +41,7 @@ func Prove(s Situation) Proof {
 	m.window(p)
 	p.Warnings = m.warnings(p)
 	p.MayChange = m.mayChange(p)
-	return *p
+	return p
 }
 
 // Targets is what happens to the guests of one node when it is emptied now, beside nodes that are away: the part of a proof that
@@ -102,6 +115,8 @@ func (m *sim) beside(p *Proof, left []int) []int {
 	switch room := m.spare(left); {
 	case len(left) == 0:
 		p.Why = "no node is left"
+	case m.s.Canary > 0:
+		p.Why = "the first go alone"
 	case len(room) == 0:
 		p.Why = fmt.Sprintf("no more than %d may be away at once", m.limit(m.places[left[0]].node))
 	default:

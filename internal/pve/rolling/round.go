@@ -40,7 +40,7 @@ func (m *sim) crowded(nodes []int, one *Node) bool {
 	for _, at := range nodes {
 		count(&m.places[at])
 	}
-	for _, name := range m.away {
+	for _, name := range slices.Concat(m.away, m.foreign) {
 		if at, ok := m.at[name]; ok {
 			count(&m.places[at])
 		}
@@ -170,6 +170,9 @@ func (m *sim) waiting(left []int) (sum int64) {
 func (m *sim) round(s set) (Round, []Block) {
 	r := Round{Why: s.why, Votes: m.votes(s.nodes)}
 	var blocks []Block
+	if b := m.lacksNumber(m.places[s.nodes[0]].node); b != nil {
+		blocks = append(blocks, *b)
+	}
 	if b := m.lacksVotes(s.nodes); b != nil {
 		blocks = append(blocks, *b)
 	}
@@ -184,9 +187,11 @@ func (m *sim) round(s set) (Round, []Block) {
 	r.Headroom, r.Least = m.headroom()
 	for _, at := range s.nodes {
 		step := m.step(at, s)
-		if b := m.own(at, step.Guests); b != nil {
-			b.Node = step.Node
-			blocks = append(blocks, *b)
+		for _, b := range []*Block{m.unready(&m.places[at]), m.own(at, step.Guests)} {
+			if b != nil {
+				b.Node = step.Node
+				blocks = append(blocks, *b)
+			}
 		}
 		for _, g := range step.Guests {
 			blocks = append(blocks, g.Blocks...)

@@ -23,7 +23,8 @@ type sim struct {
 	newest  version             // that any node has or is known to get
 	// searched is how much was spent on looking for room.
 	searched int
-	away     []string // nodes that are out beside those of a round
+	// away are nodes of the run that are out beside those of a round, foreign those that are out for other reasons.
+	away, foreign []string
 }
 
 // place is a node of the cluster.
@@ -34,15 +35,15 @@ type place struct {
 	capacity, free int64
 	// unfit is why no guest may come, ever; "" if one may.
 	unfit string
-	// out says that it is away right now; back that nothing more is done to it in this run.
-	out, back bool
-	first     int64 // what was free at the beginning
-	upgraded  bool
-	hardware  int // nodes of one number can run the same
-	here      []int
-	services  int // HA services that the manager counts on it
-	haOnline  bool
-	space     map[string]int64
+	// out says that it is away right now; back that nothing more is done to it in this run; maintained that it is in maintenance.
+	out, back, maintained bool
+	first                 int64 // what was free at the beginning
+	upgraded              bool
+	hardware              int // nodes of one number can run the same
+	here                  []int
+	services              int // HA services that the manager counts on it
+	haOnline              bool
+	space                 map[string]int64
 }
 
 // resident is a guest where it is at the moment.
@@ -79,6 +80,7 @@ func newSim(s *Situation) *sim {
 	m.hardware()
 	m.settle()
 	m.ha = newPlacement(m)
+	m.foreign = m.others()
 	return m
 }
 
@@ -109,8 +111,8 @@ func (m *sim) place(name string) place {
 		status := h.Manager.Nodes[name]
 		maintained := slices.Contains(h.Manager.Maintenance, name) || status == "maintenance"
 		p.haOnline = status == "online" && !maintained
-		if maintained && p.unfit == "" {
-			p.unfit = name + " is in maintenance"
+		if p.maintained = maintained; maintained && p.unfit == "" {
+			p.unfit = name + inMaintenance
 		}
 	}
 	p.haOnline = p.haOnline && m.x.Online(name)
@@ -122,6 +124,8 @@ func (m *sim) place(name string) place {
 	}
 	return p
 }
+
+const inMaintenance = " is in maintenance"
 
 // keep takes a reserve off the memory for guests.
 func (p *place) keep(bytes int64) {
@@ -220,6 +224,14 @@ func (r *resident) flip(from, to string) {
 func (m *sim) finish(at int) {
 	p := &m.places[at]
 	p.out, p.back, p.upgraded = false, true, true
+	if p.maintained {
+		// Whoever asked for it, it ends when the node is released.
+		p.maintained, p.haOnline = false, true
+		m.x.Release(p.name)
+		if p.unfit == p.name+inMaintenance {
+			p.unfit = ""
+		}
+	}
 	if p.node == nil || p.node.Work.Packages == 0 && p.node.Work.QEMU == "" && p.node.Work.Manager == "" {
 		return
 	}

@@ -23,7 +23,8 @@ type Situation struct {
 	Away, Failed []string
 	Policies     Policies
 	Return       Return
-	// Max is how many nodes may be out at once, Canary how many of the first go alone.
+	// Max is how many nodes may be out at once, Canary how many of those that are yet to go go alone. Nodes that are offline or
+	// in maintenance without the run's doing count among those that are out, failed ones do not.
 	Max    Limit
 	Canary int
 	// Reserve is kept free on every node, beside what Node.ReserveBytes keeps.
@@ -40,6 +41,8 @@ type Situation struct {
 	Speeds    Speeds
 	// Window is how long the run may take; 0 is without limit.
 	Window time.Duration
+	// Pack has guests packed rather than spread, as a proof found it necessary (Proof.Packed).
+	Pack bool
 	// Overcommit lets nodes take more memory than they have.
 	Overcommit bool
 }

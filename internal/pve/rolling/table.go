@@ -49,8 +49,8 @@ func (p Proof) Summary() []string {
 	case len(p.Order) == 0 && len(p.Skipped) > 0:
 		out = append(out, "Nothing is to be done on any node.")
 	case len(p.Order) > 0:
-		out = append(out, fmt.Sprintf("%s in %s, about %s: %s, %s.", count(len(p.Order), "node"), count(len(p.Rounds), "round"), about(p.Seconds),
-			count(p.Moves, "move")+" of guests", count(p.Stops, "stop")+" of guests"))
+		out = append(out, fmt.Sprintf("%s in %s, about %s: %s and %s.", count(len(p.Order), "node"), count(len(p.Rounds), "round"), about(p.Seconds),
+			count(p.Moves, "move"), count(p.Stops, "stop")+" of guests"))
 	}
 	if p.Again > 0 {
 		out = append(out, fmt.Sprintf("%s of guests that had moved before: the nodes that were through had no room for them then, or there was none yet.", count(p.Again, "move")))
@@ -153,7 +153,11 @@ func (s Step) Table() Table {
 		t.add(g.mark(), g.Guest, guest.FormatBytes(g.MemoryBytes), g.what(), cmp.Or(g.To, "-"), dash(g.Seconds), g.because())
 	}
 	for _, g := range s.Home {
-		t.add(g.mark(), g.Guest, guest.FormatBytes(g.MemoryBytes), g.what(), g.To, dash(g.Seconds), g.because())
+		what := g.what()
+		if g.Fate == Moves {
+			what = "comes back from " + g.From + ": " + what
+		}
+		t.add(g.mark(), g.Guest, guest.FormatBytes(g.MemoryBytes), what, cmp.Or(g.To, g.From), dash(g.Seconds), g.because())
 	}
 	if silent > 0 {
 		t.Title += fmt.Sprintf(" (%d more do not run and stay)", silent)

@@ -69,8 +69,8 @@ func (m *sim) lacks(v *mover, to int, first *Block) (why string, short int64) {
 	}
 	if !move.Can() {
 		if first.Code == "" {
-			r := move.Reasons[0]
-			first.Code, first.Override = r.Code, r.Override
+			b := blockOf(move.Reasons[0])
+			first.Code, first.Override = b.Code, b.Override
 		}
 		return strings.TrimPrefix(move.Reasons[0].Saw, p.name+" "), 0
 	}
