@@ -69,7 +69,7 @@ func runImport(ctx context.Context, a *app, o importOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, net.Close()) }()
-	conn, err := net.dial(ctx, first)
+	conn, err := net.look(ctx, first)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func runImport(ctx context.Context, a *app, o importOptions) (err error) {
 	found, notes, err := siteimport.Read(ctx, first.Name, conn, func(ctx context.Context, name, address string) (transport.Conn, error) {
 		h := first
 		h.Name, h.Address = name, address
-		conn, err := net.dial(ctx, h)
+		conn, err := net.look(ctx, h)
 		if err == nil {
 			others.add(conn)
 		}

@@ -163,8 +163,18 @@ func (l *labAccess) DialContext(ctx context.Context, network, addr string) (net.
 	if name, ok := l.names[host]; ok {
 		host = name
 	}
-	return l.dial(ctx, network, net.JoinHostPort(host, port))
+	conn, err := l.dial(ctx, network, net.JoinHostPort(host, port))
+	if failed, ok := errors.AsType[*net.OpError](err); ok && failed.Op == "dial" {
+		return nil, &net.OpError{Op: failed.Op, Net: failed.Net, Addr: wantedAddr(addr), Err: failed.Err} // the address that the site knows
+	}
+	return conn, err
 }
+
+// wantedAddr is an address that is only shown.
+type wantedAddr string
+
+func (a wantedAddr) Network() string { return "tcp" }
+func (a wantedAddr) String() string  { return string(a) }
 
 // newLabAccess prepares an inventory for a lab: what concerns the real machines' keys is left out, everything else
 // stays as it is.

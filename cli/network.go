@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/internal/sshx"
@@ -32,6 +33,7 @@ type network struct {
 	site   *inventory.Site
 	dialer *sshx.Dialer
 	close  func() // of a lab made for this command; may be nil
+	trace  *tracing
 
 	mu    sync.Mutex
 	conns map[string]transport.Conn
@@ -40,7 +42,7 @@ type network struct {
 // network prepares connections; nothing is connected yet. With --lab only the way to dial differs, with one more key and
 // one more file of known hosts.
 func (a *app) network(ctx context.Context, doc *runbooks.Document, o networkOptions, note func(string)) (*network, error) {
-	n := &network{site: doc.Site, conns: map[string]transport.Conn{}}
+	n := &network{site: doc.Site, conns: map[string]transport.Conn{}, trace: a.tracing()}
 	cfg := sshx.Config{
 		Site: doc.Site, DialContext: a.Dial, Home: a.Home, Agent: a.Env("SSH_AUTH_SOCK"), Note: note, Trace: a.traceDial,
 	}
@@ -76,6 +78,16 @@ func (n *network) dial(ctx context.Context, h inventory.Host) (transport.Conn, e
 	return n.dialer.Dial(ctx, h)
 }
 
+// look is dial for a command that makes no run, which would tell of its connections and commands by itself.
+func (n *network) look(ctx context.Context, h inventory.Host) (transport.Conn, error) {
+	began := time.Now()
+	conn, err := n.dial(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return n.trace.connected(h, conn, time.Since(began)), nil
+}
+
 // conn returns the connection to a host, and makes it first if there is none.
 func (n *network) conn(ctx context.Context, name string) (transport.Conn, error) {
 	n.mu.Lock()
@@ -88,7 +100,7 @@ func (n *network) conn(ctx context.Context, name string) (transport.Conn, error)
 	if !ok {
 		return nil, invalid("%q is not a host of this site", name)
 	}
-	conn, err := n.dialer.Dial(ctx, h)
+	conn, err := n.look(ctx, h)
 	if err != nil {
 		return nil, err
 	}

@@ -264,13 +264,13 @@ func (k *link) ran(t transport.Traced) {
 	step := k.step
 	k.mu.Unlock()
 	k.of.e.tell(context.Background(), step, k.host.Name, event.CommandRan{
-		Command: shown(t.Command), Exit: exit, Mutates: t.Command.Mutates, Duration: t.Took,
+		Command: Shown(t.Command), Exit: exit, Mutates: t.Command.Mutates, Duration: t.Took,
 	})
 }
 
-// shown is a command as -vv and the events have it: a script together with what it was given, since many reads share a
+// Shown is a command as -vv and the events have it: a script together with what it was given, since many reads share a
 // script and differ in their arguments only.
-func shown(c transport.Command) string {
+func Shown(c transport.Command) string {
 	text := c.String()
 	if c.Script == "" || len(c.Argv) == 0 {
 		return text

@@ -52,11 +52,15 @@ func LoadAccess(dir string) (Access, error) {
 	return a, nil
 }
 
-// Dial connects to a machine of the lab: any port of an address or name leads to its sshd.
+// Dial connects to a machine of the lab: any port of an address or name leads to its sshd. A machine that is off or cut off from the outside is
+// unreachable, one whose sshd does not run refuses.
 func (a Access) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	listen, err := a.listener(addr)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	if err := a.reach(ctx, network, addr); err != nil {
+		return nil, err
 	}
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", listen)

@@ -17,9 +17,11 @@ import (
 
 // Request is one question to a running lab over its control socket: a JSON object on a line.
 type Request struct {
-	// Op is status, fault-add, fault-list, fault-clear, guest-add, guest-remove, guest-list, updates-add, updates-list, writes, writes-reset or down.
+	// Op is status, fault-add, fault-list, fault-clear, guest-add, guest-remove, guest-list, updates-add, updates-list, writes, writes-reset, reach or down.
 	Op    string `json:"op"`
 	Fault Fault  `json:"fault"`
+	// Address is of reach: where somebody wants to connect to.
+	Address string `json:"address,omitempty"`
 	// Node and Guest are of guest-add and guest-remove.
 	Node  string      `json:"node,omitempty"`
 	Guest *guest.Spec `json:"guest,omitempty"`
@@ -37,6 +39,8 @@ type Response struct {
 	Writes []Write `json:"writes,omitempty"`
 	// Guests is the answer to guest-list.
 	Guests []guest.State `json:"guests,omitempty"`
+	// Reach is the answer to reach: why no connection can be made, "" if one can.
+	Reach string `json:"reach,omitempty"`
 	// Updates is the answer to updates-list.
 	Updates []Pending `json:"updates,omitempty"`
 }
@@ -172,6 +176,8 @@ func (l *Lab) handle(r Request) Response {
 	case "writes-reset":
 		l.ResetWrites()
 		return Response{}
+	case "reach":
+		return l.reachOf(r.Address)
 	case "down":
 		return Response{}
 	}

@@ -132,7 +132,7 @@ func (l *Lab) Start(ctx context.Context) error {
 // Dial connects to a machine: any port of an address or name leads to its sshd. A machine that is off or cut off from
 // the outside is unreachable, one whose sshd does not run refuses.
 func (l *Lab) Dial(ctx context.Context, networkName, addr string) (net.Conn, error) {
-	h, err := l.reach(networkName, addr)
+	h, err := l.arrive(ctx, networkName, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -155,6 +155,33 @@ func TestHostsThatAreDownRefuseOrHang(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
+// TestAnotherProcessSeesThatAMachineIsOff: behind every address stands a loopback port that is always there.
+func TestAnotherProcessSeesThatAMachineIsOff(t *testing.T) {
+	l := start(t, threeNodes())
+	dir := t.TempDir()
+	_, err := l.Access(dir)
+	require.NoError(t, err)
+	a, err := lab.LoadAccess(dir)
+	require.NoError(t, err)
+	dial := func(addr string) error {
+		conn, err := a.Dial(t.Context(), "tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+	require.NoError(t, dial("192.0.2.11:22"))
+	addFault(t, l, lab.Fault{Kind: "power-off", Target: "pve1"})
+	began := l.Clock().Elapsed()
+	err = dial("192.0.2.11:22")
+	require.ErrorIs(t, err, syscall.EHOSTUNREACH)
+	require.EqualError(t, err, "dial tcp 192.0.2.11:22: connect: no route to host")
+	require.GreaterOrEqual(t, l.Clock().Elapsed()-began, 3*time.Second, "it takes a while until that is known")
+	addFault(t, l, lab.Fault{Kind: "sshd-refuse", Target: "pve2"})
+	require.ErrorIs(t, dial("pve2:22"), syscall.ECONNREFUSED)
+	require.NoError(t, dial("pve3:22"))
+}
+
 func TestChangedHostKeyIsNoticed(t *testing.T) {
 	l := start(t, threeNodes())
 	a, err := l.Access(t.TempDir())

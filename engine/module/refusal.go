@@ -22,7 +22,7 @@ func (r *Refusal) Error() string {
 	b.WriteString("refused: " + r.Gate)
 	for _, part := range [][2]string{{"saw", r.Saw}, {"wanted", r.Want}, {"look", r.Look}, {"override", r.Override}} {
 		if part[1] != "" {
-			b.WriteString("\n  " + part[0] + ": " + part[1])
+			b.WriteString("\n  " + part[0] + ": " + strings.ReplaceAll(strings.TrimRight(part[1], "\n"), "\n", "\n    "))
 		}
 	}
 	return b.String()

@@ -325,24 +325,28 @@ func TestWhatEndedJobsLeaveIsListedAndClearedAway(t *testing.T) {
 		require.NoError(t, err)
 		return detach.ParseList(string(r.Stdout))
 	}
-	clear := func(runs ...string) []string {
-		units, err := n.runner().Clear(t.Context(), n, runs...)
+	clear := func(units ...string) []string {
+		units, err := n.runner().Clear(t.Context(), n, units...)
 		require.NoError(t, err)
 		return units
 	}
-	require.Empty(t, list(), "there is no folder yet")
-	require.Empty(t, clear())
-	n.left("01A", "7")
 	unit := detach.Unit("pve2", "join")
+	require.Empty(t, list(), "there is no folder yet")
+	require.Empty(t, clear(unit))
+	n.left("01A", "7")
 	require.Equal(t, []detach.Left{{Unit: unit, Name: "join", Run: "01A", State: "running", Exit: -1}}, list())
-	require.Empty(t, clear(), "a job that is at work stays")
+	require.Empty(t, clear(unit), "a job that is at work stays")
 	n.ended()
-	require.Equal(t, []detach.Left{{Unit: unit, Name: "join", Run: "01A", State: "done", Exit: 7}}, list())
-	// Only jobs of the named run, and only what is a job.
+	require.NoError(t, os.Chtimes(n.file("run/"+unit+"/rc"), time.Time{}, time.Now().Add(-time.Hour)))
+	done := list()
+	require.GreaterOrEqual(t, done[0].Age, time.Hour)
+	done[0].Age = 0
+	require.Equal(t, []detach.Left{{Unit: unit, Name: "join", Run: "01A", State: "done", Exit: 7}}, done)
+	// Only what is named and is a job.
 	require.NoError(t, os.WriteFile(n.file("run/ceph-apt.conf"), nil, 0o600))
 	require.NoError(t, os.Mkdir(n.file("run/pxrun-other"), 0o700))
-	require.Empty(t, clear("01B", "01C"))
-	require.Equal(t, []string{unit}, clear("01B", "01A"))
+	require.Empty(t, clear(detach.Unit("pve3", "join"), "pxrun-other", "../run", "."))
+	require.Equal(t, []string{unit}, clear("pxrun-other", unit))
 	require.Empty(t, list())
 	require.True(t, n.exists("run/ceph-apt.conf") && n.exists("run/pxrun-other"))
 }

@@ -3,6 +3,7 @@ package detach
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,8 @@ type Left struct {
 	// State is running, done, or gone: killed without an exit status.
 	State string `json:"state"`
 	Exit  int    `json:"exit"`
+	// Age is for how long it has been done.
+	Age time.Duration `json:"age_ns,omitempty"`
 }
 
 // listScript prints a line for each job in folder $1. A folder with a dot in its name is one that is being made.
@@ -28,10 +31,12 @@ for d in pxrun-*; do
 	case $d in *.*) continue ;; esac
 	[ -r "$d/job" ] || continue
 	read -r hash run nonce <"$d/job"
-	state=gone rc=-1
-	if [ -s "$d/rc" ]; then state=done; read -r rc <"$d/rc"
+	state=gone rc=-1 age=0
+	if [ -s "$d/rc" ]; then
+		state=done age=$(($(date +%s) - $(stat -c %Y "$d/rc")))
+		read -r rc <"$d/rc"
 	elif running "$1/$d" "$d"; then state=running; fi
-	echo "$d $run $state $rc $(cat "$d/name" 2>/dev/null)"
+	echo "$d $run $state $rc $age $(cat "$d/name" 2>/dev/null)"
 done
 `
 
@@ -51,43 +56,43 @@ func folderOf(folder string) string {
 func ParseList(text string) []Left {
 	var jobs []Left
 	for line := range strings.Lines(text) {
-		f := strings.SplitN(strings.TrimRight(line, "\n"), " ", 5)
-		if len(f) < 4 || !strings.HasPrefix(f[0], "pxrun-") || !slices.Contains([]string{"running", "done", "gone"}, f[2]) {
+		f := strings.SplitN(strings.TrimRight(line, "\n"), " ", 6)
+		if len(f) < 5 || !strings.HasPrefix(f[0], "pxrun-") || !slices.Contains([]string{"running", "done", "gone"}, f[2]) {
 			continue
 		}
 		exit, err := strconv.Atoi(f[3])
-		if err != nil {
+		age, failed := strconv.Atoi(f[4])
+		if err != nil || failed != nil {
 			continue
 		}
-		j := Left{Unit: f[0], Run: f[1], State: f[2], Exit: exit}
-		if len(f) == 5 {
-			j.Name = strings.TrimSpace(f[4])
+		j := Left{Unit: f[0], Run: f[1], State: f[2], Exit: exit, Age: time.Duration(max(age, 0)) * time.Second}
+		if len(f) == 6 {
+			j.Name = strings.TrimSpace(f[5])
 		}
 		jobs = append(jobs, j)
 	}
 	return jobs
 }
 
-// clearScript removes the files of jobs in folder $1 that have ended, of the runs that follow; none means of all. It prints their units.
+// Done is the state of a job that has ended with an exit status.
+const Done = "done"
+
+// clearScript removes the files of the jobs whose units follow folder $1, if they have ended, and prints their units.
 const clearScript = `# clear away the files of jobs that have ended
 cd "$1" 2>/dev/null || exit 0
 shift
-for d in pxrun-*; do
-	case $d in *.*) continue ;; esac
+for d in "$@"; do
 	[ -r "$d/job" ] && [ -s "$d/rc" ] || continue
-	read -r hash run nonce <"$d/job"
-	wanted=$#
-	for r in "$@"; do [ "$r" = "$run" ] && wanted=0; done
-	[ "$wanted" -eq 0 ] || continue
 	rm -rf "$d" && echo "$d"
 done
 exit 0
 `
 
-// Clear removes what jobs that have ended have left on a node, of the named runs, or of all runs if none is named. Jobs that are at work stay.
-// It returns the units of those it removed. The result of a job that its run still waits for would be lost: name runs that have ended.
-func (r *Runner) Clear(ctx context.Context, c transport.Conn, runs ...string) ([]string, error) {
-	cmd := transport.Command{Script: clearScript, Argv: append([]string{folderOf(r.Folder)}, runs...), Mutates: true, Timeout: time.Minute}
+// Clear removes what jobs have left on a node, by their units. Jobs that have not ended stay. It returns the units of those it removed. The
+// result of a job that its run still waits for is lost.
+func (r *Runner) Clear(ctx context.Context, c transport.Conn, units ...string) ([]string, error) {
+	units = slices.DeleteFunc(slices.Clone(units), func(unit string) bool { return !unitName.MatchString(unit) })
+	cmd := transport.Command{Script: clearScript, Argv: append([]string{folderOf(r.Folder)}, units...), Mutates: true, Timeout: time.Minute}
 	res, err := c.Run(ctx, cmd)
 	if err == nil {
 		err = res.Err(cmd)
@@ -97,3 +102,6 @@ func (r *Runner) Clear(ctx context.Context, c transport.Conn, runs ...string) ([
 	}
 	return strings.Fields(res.Out()), nil
 }
+
+// unitName is what Unit makes: nothing else is ever removed.
+var unitName = regexp.MustCompile(`^pxrun-[0-9a-f]{12}$`)

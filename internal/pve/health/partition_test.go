@@ -153,8 +153,8 @@ func TestWithoutQuorumOldWordsAreCalledOld(t *testing.T) {
 
 func TestJobsThatNobodyTookAreTold(t *testing.T) {
 	r := judge(t, func(a, b map[string]string) {
-		a["h_jobs"] = "pxrun-0a1b 01AAA done 0 join\npxrun-0a1c 01AAB running -1 upgrade\nrubbish\n"
-		b["h_jobs"] = "pxrun-0a1d 01AAC gone -1\n"
+		a["h_jobs"] = "pxrun-0a1b 01AAA done 0 90 join\npxrun-0a1c 01AAB running -1 0 upgrade\nrubbish\n"
+		b["h_jobs"] = "pxrun-0a1d 01AAC gone -1 0 \n"
 	})
 	found := strings.Join(says(r), "\n")
 	require.Contains(t, found, `info jobs pve1: the job "join" of run 01AAA has ended with exit 0, and no run has taken its result`)
