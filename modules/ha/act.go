@@ -23,7 +23,8 @@ const (
 // manager runs ha-manager on the acting node. Its own exit status can be relied on: it works in the foreground.
 func manager(ctx context.Context, t module.Target, host string, args ...string) error {
 	argv := append([]string{"ha-manager"}, args...)
-	return t.WaitFor(ctx, module.Condition{
+	var failed error // for good: no wait would mend it, and it needs no word about one
+	err := t.WaitFor(ctx, module.Condition{
 		Name: host + ": " + strings.Join(argv, " "), Timeout: lockWait,
 		Check: func(ctx context.Context) error {
 			conn, err := t.Conn(ctx, host)
@@ -38,9 +39,14 @@ func manager(ctx context.Context, t module.Target, host string, args ...string) 
 			if err == nil || strings.Contains(err.Error(), "got lock request timeout") || strings.Contains(err.Error(), "got timeout") {
 				return err
 			}
-			return module.Fatal(err)
+			failed = fmt.Errorf("%s: %w", host, err)
+			return nil
 		},
 	})
+	if err == nil {
+		err = failed
+	}
+	return err
 }
 
 // read reads the HA files of the acting node anew.

@@ -111,8 +111,11 @@ func TestStorageTypes(t *testing.T) {
 	for _, w := range target.Lab.Writes() {
 		require.NotContains(t, w.Program, "s3cret-", "a secret in an argument list")
 	}
+	target.Must("pve1", "pvesm set vg --disable 1")
+	require.Empty(t, target.Converge(m, "id = \"vg\"\ntype = \"lvm\"\nvgname = \"pve\""))
+	require.Contains(t, strings.Join(target.Warnings(), "\n"), "storage vg is disabled, so that nobody uses it; disable = false would turn it on")
 	for src, want := range map[string]string{
-		"id = \"gone\"\ntype = \"zfspool\"\npool = \"other\"":                                                                 "no such pool available",
+		"id = \"gone\"\ntype = \"zfspool\"\npool = \"other\"":                                                                 "no such pool available (look: zpool list; zfs list other)",
 		"id = \"gone\"\ntype = \"nfs\"\nserver = \"192.0.2.9\"\nexport = \"/export/nope\"":                                    "reason given by server: No such file or directory",
 		"id = \"gone\"\ntype = \"nfs\"\nserver = \"192.0.2.77\"\nexport = \"/export/nope\"":                                   "storage 'gone' is not online (look: timeout 10 showmount -e 192.0.2.77)",
 		"id = \"gone\"\ntype = \"cifs\"\nserver = \"192.0.2.9\"\nshare = \"backup\"\nusername = \"u\"\npassword = secret.bad": "Permission denied",

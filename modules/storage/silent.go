@@ -22,6 +22,9 @@ const (
 // waiting long: the mounts of shares, and what the nodes have told the cluster.
 func (w *world) warnSilent(ctx context.Context, t module.Target, a storageArgs, have config.Section, changing bool) {
 	if have.Is("disable") {
+		if a.Disable == nil {
+			t.Warn("", fmt.Sprintf("storage %s is disabled, so that nobody uses it; disable = false would turn it on", have.ID))
+		}
 		return
 	}
 	var nodes []string

@@ -101,7 +101,7 @@ func run(ctx context.Context, t module.Target, host, name string, a storageArgs,
 	return err
 }
 
-// lookAt is the command with which to see what is wrong with a storage's server.
+// lookAt is the command with which to see what is wrong with what a storage lies on.
 func lookAt(a storageArgs) string {
 	switch a.Type {
 	case "nfs":
@@ -110,6 +110,12 @@ func lookAt(a storageArgs) string {
 		return "timeout 10 pvesm scan " + a.Type + " " + a.Server
 	case "iscsi":
 		return "timeout 10 pvesm scan iscsi " + a.Portal
+	case "zfspool":
+		return "zpool list; zfs list " + a.Pool
+	case "lvm":
+		return "vgs " + a.VGName
+	case "lvmthin":
+		return "lvs " + a.VGName
 	}
 	return "timeout 30 pvesm status"
 }

@@ -19,6 +19,7 @@ const lockWait = 130 * time.Second
 func Run(ctx context.Context, t module.Target, host, name string, c transport.Command) (transport.Result, error) {
 	c.Mutates = true
 	var result transport.Result
+	var failed error // for good: no wait would mend it, and it needs no word about one
 	err := t.WaitFor(ctx, module.Condition{
 		Name: host + ": " + name, Timeout: lockWait,
 		Check: func(ctx context.Context) error {
@@ -26,19 +27,20 @@ func Run(ctx context.Context, t module.Target, host, name string, c transport.Co
 			if err != nil {
 				return err
 			}
-			if result, err = conn.Run(ctx, c); err != nil {
-				return module.Fatal(err)
-			}
-			if result.Exit == 0 {
+			if result, failed = conn.Run(ctx, c); failed != nil || result.Exit == 0 {
 				return nil
 			}
 			err = fmt.Errorf("%s: %s: exit %d: %s", host, name, result.Exit, said(string(result.Stderr)))
 			if locked(err.Error()) {
 				return err
 			}
-			return module.Fatal(err)
+			failed = err
+			return nil
 		},
 	})
+	if err == nil {
+		err = failed
+	}
 	return result, err
 }
 
