@@ -15,6 +15,7 @@ import (
 	"github.com/pxrun/pxrun/internal/pve/guest"
 	"github.com/pxrun/pxrun/internal/schema"
 	"github.com/pxrun/pxrun/inventory"
+	"github.com/pxrun/pxrun/modules/internal/moves"
 )
 
 //go:embed migrate.md
@@ -146,13 +147,13 @@ func planMigrate(ctx context.Context, t module.Target, args migrateArgs) ([]modu
 		}
 	}
 	w.ask(ctx, t, nodes)
-	moves := w.decide(chosen, args, underWay(ctx, t, chosen))
-	if err := w.consult(ctx, t, moves, args.options()); err != nil {
+	steps := w.decide(chosen, args, moves.UnderWay(ctx, t, chosen))
+	if err := w.consult(ctx, t, steps, args.options()); err != nil {
 		return nil, err
 	}
 	coming := earlierMoves(t.Planned())
-	if refusals := refuse(moves, coming); len(refusals) > 0 {
+	if refusals := refuse(steps, coming); len(refusals) > 0 {
 		return nil, refusals
 	}
-	return w.changes(moves, args, coming), nil
+	return w.changes(steps, args, coming), nil
 }

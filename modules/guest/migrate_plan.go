@@ -8,6 +8,7 @@ import (
 
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/guest"
+	"github.com/pxrun/pxrun/modules/internal/moves"
 )
 
 // step is one guest of the task with the move that was decided for it.
@@ -108,20 +109,19 @@ func (w *world) consult(ctx context.Context, t module.Target, steps []step, o gu
 func refuse(steps []step, coming map[int]string) module.Refusals {
 	var out module.Refusals
 	for _, s := range steps {
-		if _, early := coming[s.guest.ID]; early {
-			continue
-		}
-		for _, r := range s.Reasons {
-			override := r.Override
-			if override == "" {
-				override = "leave the guest out"
-			}
-			out = append(out, &module.Refusal{
-				Host: s.guest.Node, Gate: fmt.Sprintf("move %s to %s", s.guest, s.Target), Saw: r.Saw, Want: r.Want, Look: r.Look, Override: override,
-			})
+		if _, early := coming[s.guest.ID]; !early {
+			out = append(out, s.mover("", migrateArgs{}).Refused()...)
 		}
 	}
 	return out
+}
+
+// mover makes the move.
+func (s step) mover(actor string, args migrateArgs) *moves.Move {
+	return &moves.Move{
+		Guest: s.guest, Move: s.Move, Mine: s.mine, Actor: actor, Options: args.options(), Shutdown: args.ShutdownTimeout, Timeout: args.MoveTimeout,
+		Network: args.MigrationNetwork, Bwlimit: args.Bwlimit,
+	}
 }
 
 // changeID names the move of a guest.
@@ -173,7 +173,7 @@ func (w *world) changes(steps []step, args migrateArgs, coming map[int]string) [
 			Summary: fmt.Sprintf("move %s from %s to %s, %s", g, from, s.Target, s.Way),
 			Before:  place{Node: from}, After: s.place(args.speed()),
 			Apply: func(ctx context.Context, t module.Target) error {
-				return (&mover{actor: w.actor, step: s, args: args}).move(ctx, t)
+				return s.mover(w.actor, args).Run(ctx, t)
 			},
 		}
 		if s.ByHA {

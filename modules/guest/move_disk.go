@@ -17,6 +17,7 @@ import (
 	"github.com/pxrun/pxrun/internal/pve/storage"
 	"github.com/pxrun/pxrun/internal/schema"
 	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/pxrun/pxrun/modules/internal/moves"
 )
 
 //go:embed move_disk.md
@@ -262,10 +263,10 @@ func (w *world) containerTo(ctx context.Context, t module.Target, g guest.Guest,
 		return nil
 	}})
 	if err != nil && r.Exit != 0 {
-		var lines tail
-		lines.add(string(r.Stdout))
-		lines.add(string(r.Stderr))
-		return fmt.Errorf("%s: exit %d: %s", strings.Join(argv[:3], " "), r.Exit, because(lines.text()))
+		var lines moves.Tail
+		lines.Add(string(r.Stdout))
+		lines.Add(string(r.Stderr))
+		return fmt.Errorf("%s: exit %d: %s", strings.Join(argv[:3], " "), r.Exit, moves.Because(lines.Text()))
 	}
 	return err
 }

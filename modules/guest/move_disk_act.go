@@ -12,6 +12,7 @@ import (
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/guest"
 	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/pxrun/pxrun/modules/internal/moves"
 )
 
 // diskMover moves one disk.
@@ -55,11 +56,11 @@ func (m *diskMover) move(ctx context.Context, t module.Target) error {
 		return refusals
 	}
 	c := transport.Command{Argv: m.command(), Mutates: true}
-	var lines tail
-	c.Output = func(_ transport.Stream, line string) { lines.add(line) }
+	var lines moves.Tail
+	c.Output = func(_ transport.Stream, line string) { lines.Add(line) }
 	r, err := t.Detach(ctx, m.guest.Node, module.Job{Name: fmt.Sprintf("move-disk-%d-%s", m.guest.ID, m.args.Disk), Command: c, Timeout: m.args.MoveTimeout})
-	lines.add(string(r.Stdout))
-	lines.add(string(r.Stderr))
+	lines.Add(string(r.Stdout))
+	lines.Add(string(r.Stderr))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -68,7 +69,7 @@ func (m *diskMover) move(ctx context.Context, t module.Target) error {
 	case err != nil:
 		failed = fmt.Errorf("%w\nA copy that is at work is not cut off. Look: %s config %d on %s", err, m.guest.Kind.Tool(), m.guest.ID, m.guest.Node)
 	case r.Exit != 0:
-		failed = fmt.Errorf("%s: exit %d: %s", strings.Join(c.Argv[:3], " "), r.Exit, because(lines.text()))
+		failed = fmt.Errorf("%s: exit %d: %s", strings.Join(c.Argv[:3], " "), r.Exit, moves.Because(lines.Text()))
 	}
 	return m.settle(ctx, t, failed)
 }
@@ -101,7 +102,7 @@ func (m *diskMover) settle(ctx context.Context, t module.Target, failed error) e
 		return fmt.Errorf("the task ended well, and yet: %w", err)
 	}
 	if failed != nil {
-		t.Warn(m.guest.Node, fmt.Sprintf("%s of %s is on %s, although its task failed: %s", m.args.Disk, m.guest, m.args.Storage, firstLine(failed)))
+		t.Warn(m.guest.Node, fmt.Sprintf("%s of %s is on %s, although its task failed: %s", m.args.Disk, m.guest, m.args.Storage, moves.FirstLine(failed)))
 	}
 	return m.oldVolume(ctx, t, now)
 }

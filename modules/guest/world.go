@@ -3,12 +3,11 @@ package guest
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/guest"
 	"github.com/pxrun/pxrun/modules/internal/members"
+	"github.com/pxrun/pxrun/modules/internal/moves"
 )
 
 // world is the guests of a cluster as one of its nodes has them, and what the nodes say of themselves.
@@ -42,7 +41,7 @@ func look(ctx context.Context, t module.Target, gate string) (*world, error) {
 	w := &world{View: view}
 	var failed []error
 	for _, name := range view.Actors {
-		site, err := readFrom(ctx, t, name)
+		site, err := moves.ReadFrom(ctx, t, name)
 		if err == nil {
 			w.Site, w.actor = site, name
 			return w, nil
@@ -54,42 +53,16 @@ func look(ctx context.Context, t module.Target, gate string) (*world, error) {
 	}}
 }
 
-// readFrom reads the cluster's guests from a node. One that cannot tell all of it is of no use.
-func readFrom(ctx context.Context, t module.Target, host string) (*guest.Site, error) {
-	conn, err := t.Conn(ctx, host)
-	if err != nil {
-		return nil, err
-	}
-	site, err := guest.Read(ctx, host, conn)
-	if err != nil {
-		return nil, err
-	}
-	if why := site.Missing("configs", "members", "storages", "ha guests"); why != "" {
-		return nil, fmt.Errorf("%s: %s", host, why)
-	}
-	return site, nil
-}
-
-// ask lets nodes say what runs on them and what they can run. Nodes that are away are not asked: what stands in their way is
-// told by their being away.
+// ask lets nodes say what runs on them and what they can run.
 func (w *world) ask(ctx context.Context, t module.Target, nodes []string) {
-	var online []string
-	for _, name := range nodes {
-		_, inventoried := t.Site().Host(name)
-		if inventoried && w.Site.Online(name) && !slices.Contains(online, name) {
-			online = append(online, name)
-		}
-	}
-	w.ReadNodes(ctx, online, t.Conn)
+	moves.AskNodes(ctx, t, w.Site, nodes)
 }
 
 // again reads the cluster from the acting node, and the nodes that a guest is or was on.
 func again(ctx context.Context, t module.Target, actor string, nodes ...string) (*world, error) {
-	site, err := readFrom(ctx, t, actor)
+	site, err := moves.Again(ctx, t, actor, nodes...)
 	if err != nil {
 		return nil, err
 	}
-	w := &world{Site: site, actor: actor, View: &members.View{}}
-	w.ask(ctx, t, nodes)
-	return w, nil
+	return &world{Site: site, actor: actor, View: &members.View{}}, nil
 }

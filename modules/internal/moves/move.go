@@ -1,10 +1,13 @@
-package guest
+// Package moves takes one guest to another node and follows it to where it truly is: by its own migration, or by the HA manager.
+// What a task of Proxmox VE says is not believed; what counts is where the guest is in the end (reference §1.2, §6.2, §6.5).
+package moves
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,11 +20,22 @@ import (
 	"github.com/pxrun/pxrun/internal/transport"
 )
 
-// mover makes one move.
-type mover struct {
-	actor string
-	step
-	args    migrateArgs
+// Move is one guest on its way.
+type Move struct {
+	// Guest is the guest as it was when the move was decided. Move is how it goes.
+	Guest guest.Guest
+	guest.Move
+	// Mine is a guest that is on its way already, by a job of an earlier run.
+	Mine bool
+	// Actor is the node on which the cluster is read.
+	Actor   string
+	Options guest.Options
+	// Shutdown is how long a container may take to shut down, Timeout how long the whole move may take.
+	Shutdown, Timeout time.Duration
+	// Network is what the data goes over; the zero value is the datacenter's choice. Bwlimit is in KiB a second.
+	Network netip.Prefix
+	Bwlimit int
+
 	running bool // when it set out
 }
 
@@ -33,35 +47,49 @@ const landTime = 2 * time.Minute
 // config has moved when the task ends, and the node that is asked hears of it at once.
 const settledLooks = 6
 
-// move reads the guest again, moves it if nothing has come in its way, and follows it to where it truly is.
-func (m *mover) move(ctx context.Context, t module.Target) error {
-	w, err := again(ctx, t, m.actor, m.guest.Node, m.Target)
+// Refused says why a guest cannot move any more: gates that closed since the move was decided.
+func (m *Move) Refused() module.Refusals {
+	var out module.Refusals
+	for _, r := range m.Reasons {
+		override := r.Override
+		if override == "" {
+			override = "leave the guest out"
+		}
+		out = append(out, &module.Refusal{
+			Host: m.Guest.Node, Gate: fmt.Sprintf("move %s to %s", m.Guest, m.Target), Saw: r.Saw, Want: r.Want, Look: r.Look, Override: override,
+		})
+	}
+	return out
+}
+
+// Run reads the guest again, moves it if nothing has come in its way, and follows it to where it truly is.
+func (m *Move) Run(ctx context.Context, t module.Target) error {
+	site, err := Again(ctx, t, m.Actor, m.Guest.Node, m.Target)
 	if err != nil {
 		return err
 	}
-	g, there := w.Guest(m.guest.ID)
+	g, there := site.Guest(m.Guest.ID)
 	switch {
 	case !there:
-		return fmt.Errorf("%s does not exist any more", m.guest)
+		return fmt.Errorf("%s does not exist any more", m.Guest)
 	case g.Node == m.Target:
 		t.Log(g.Node, fmt.Sprintf("%s is on %s already", g, m.Target))
 		return nil
-	case g.Node != m.guest.Node:
-		return fmt.Errorf("%s is on %s now, and was on %s when this was planned: plan again", g, g.Node, m.guest.Node)
+	case g.Node != m.Guest.Node:
+		return fmt.Errorf("%s is on %s now, and was on %s when this was planned: plan again", g, g.Node, m.Guest.Node)
 	}
-	o := m.args.options()
-	o.Mine = underWay(ctx, t, []guest.Guest{g})[g.ID]
-	now := step{guest: g, Move: guest.CanMove(w.Site, g, m.Target, o), mine: o.Mine}
-	if refusals := refuse([]step{now}, nil); len(refusals) > 0 {
+	o := m.Options
+	o.Mine = UnderWay(ctx, t, []guest.Guest{g})[g.ID]
+	m.Guest, m.Move, m.Mine = g, guest.CanMove(site, g, m.Target, o), o.Mine
+	if refusals := m.Refused(); len(refusals) > 0 {
 		return refusals
 	}
-	m.step = now
-	m.running, _ = w.Runs(g)
+	m.running, _ = site.Runs(g)
 	switch {
-	case m.mine:
+	case m.Mine:
 		return m.follow(ctx, t)
 	case m.ByHA:
-		return m.byHA(ctx, t, w)
+		return m.byHA(ctx, t, site)
 	}
 	return m.byHand(ctx, t)
 }
@@ -69,8 +97,8 @@ func (m *mover) move(ctx context.Context, t module.Target) error {
 // jobName is the name of the job that moves a guest.
 func jobName(id int) string { return fmt.Sprintf("migrate-%d", id) }
 
-// underWay finds the guests that are locked by a migration which a run of pxrun began and which is still at work.
-func underWay(ctx context.Context, t module.Target, guests []guest.Guest) map[int]bool {
+// UnderWay finds the guests that are locked by a migration which a run of pxrun began and which is still at work.
+func UnderWay(ctx context.Context, t module.Target, guests []guest.Guest) map[int]bool {
 	out := map[int]bool{}
 	for _, g := range guests {
 		if g.Lock != "migrate" {
@@ -93,12 +121,12 @@ func jobActive(ctx context.Context, t module.Target, g guest.Guest) (bool, error
 }
 
 // follow waits for the end of a migration that an earlier run began, and judges by where the guest is then.
-func (m *mover) follow(ctx context.Context, t module.Target) error {
-	source := m.guest
+func (m *Move) follow(ctx context.Context, t module.Target) error {
+	source := m.Guest
 	if source.Kind == guest.CT {
 		m.running = false // it may be down for its restart: whether it ran before is not known
 	}
-	err := t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("the migration of %s has ended", source), Timeout: m.args.MoveTimeout, Every: 5 * time.Second, Check: func(ctx context.Context) error {
+	err := t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("the migration of %s has ended", source), Timeout: m.Timeout, Every: 5 * time.Second, Check: func(ctx context.Context) error {
 		active, err := jobActive(ctx, t, source)
 		if err == nil && active {
 			err = errors.New("it is at work (look: " + m.look() + ")")
@@ -112,17 +140,17 @@ func (m *mover) follow(ctx context.Context, t module.Target) error {
 }
 
 // command is what moves the guest, on the node that it is on.
-func (m *mover) command() []string {
-	id := strconv.Itoa(m.guest.ID)
-	argv := []string{m.guest.Kind.Tool(), "migrate", id, m.Target}
+func (m *Move) command() []string {
+	id := strconv.Itoa(m.Guest.ID)
+	argv := []string{m.Guest.Kind.Tool(), "migrate", id, m.Target}
 	add := func(name, value string) { argv = append(argv, name, value) }
 	storage := "--targetstorage"
 	switch {
-	case m.guest.Kind == guest.CT:
+	case m.Guest.Kind == guest.CT:
 		storage = "--target-storage"
 		if m.running {
 			add("--restart", "1")
-			add("--timeout", strconv.Itoa(int(m.args.ShutdownTimeout.Seconds())))
+			add("--timeout", strconv.Itoa(int(m.Shutdown.Seconds())))
 		}
 	case m.running:
 		add("--online", "1")
@@ -130,14 +158,14 @@ func (m *mover) command() []string {
 			add("--with-local-disks", "1")
 		}
 	}
-	if where := storageOption(m.args.options().Storages); where != "" && len(m.Copied) > 0 {
+	if where := storageOption(m.Options.Storages); where != "" && len(m.Copied) > 0 {
 		add(storage, where)
 	}
-	if m.args.MigrationNetwork.IsValid() && m.guest.Kind == guest.VM {
-		add("--migration_network", m.args.MigrationNetwork.String())
+	if m.Network.IsValid() && m.Guest.Kind == guest.VM {
+		add("--migration_network", m.Network.String())
 	}
-	if m.args.Bwlimit > 0 {
-		add("--bwlimit", strconv.Itoa(m.args.Bwlimit))
+	if m.Bwlimit > 0 {
+		add("--bwlimit", strconv.Itoa(m.Bwlimit))
 	}
 	return argv
 }
@@ -156,32 +184,32 @@ func storageOption(storages map[string]string) string {
 
 // byHand runs the migration apart from the connection and judges by where the guest is then: a task can fail although the
 // guest has moved, and end well although it has not (reference §1.2, §6.2).
-func (m *mover) byHand(ctx context.Context, t module.Target) error {
+func (m *Move) byHand(ctx context.Context, t module.Target) error {
 	c := transport.Command{Argv: m.command(), Mutates: true}
-	var lines tail
-	c.Output = func(_ transport.Stream, line string) { lines.add(line) }
-	r, err := t.Detach(ctx, m.guest.Node, module.Job{Name: jobName(m.guest.ID), Command: c, Timeout: m.args.MoveTimeout})
-	lines.add(string(r.Stdout))
-	lines.add(string(r.Stderr))
+	var lines Tail
+	c.Output = func(_ transport.Stream, line string) { lines.Add(line) }
+	r, err := t.Detach(ctx, m.Guest.Node, module.Job{Name: jobName(m.Guest.ID), Command: c, Timeout: m.Timeout})
+	lines.Add(string(r.Stdout))
+	lines.Add(string(r.Stderr))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	var failed error
 	switch {
 	case err != nil:
-		failed = fmt.Errorf("%w\nA migration that is at work is not cut off. Look: %s; systemctl status 'pxrun-*' on %s", err, m.look(), m.guest.Node)
+		failed = fmt.Errorf("%w\nA migration that is at work is not cut off. Look: %s; systemctl status 'pxrun-*' on %s", err, m.look(), m.Guest.Node)
 	case r.Exit != 0:
-		failed = fmt.Errorf("%s: exit %d: %s", strings.Join(c.Argv[:2], " "), r.Exit, because(lines.text()))
+		failed = fmt.Errorf("%s: exit %d: %s", strings.Join(c.Argv[:2], " "), r.Exit, Because(lines.Text()))
 	}
 	return m.settle(ctx, t, failed)
 }
 
-func (m *mover) look() string {
-	return fmt.Sprintf("cat /etc/pve/.vmlist; %s status %d on %s and on %s", m.guest.Kind.Tool(), m.guest.ID, m.guest.Node, m.Target)
+func (m *Move) look() string {
+	return fmt.Sprintf("cat /etc/pve/.vmlist; %s status %d on %s and on %s", m.Guest.Kind.Tool(), m.Guest.ID, m.Guest.Node, m.Target)
 }
 
 // settle finds out where the guest is and what became of it. failed is what the task said.
-func (m *mover) settle(ctx context.Context, t module.Target, failed error) error {
+func (m *Move) settle(ctx context.Context, t module.Target, failed error) error {
 	// A task that has failed does nothing more: where the guest is now is where it stays, but a start on the target may lag.
 	limit := landTime
 	if failed != nil {
@@ -190,13 +218,13 @@ func (m *mover) settle(ctx context.Context, t module.Target, failed error) error
 	var last verdict
 	same := 0
 	err := t.WaitFor(ctx, module.Condition{
-		Name: fmt.Sprintf("%s is on %s", m.guest, m.Target), Timeout: limit,
+		Name: fmt.Sprintf("%s is on %s", m.Guest, m.Target), Timeout: limit,
 		Check: func(ctx context.Context) error {
-			w, err := again(ctx, t, m.actor, m.guest.Node, m.Target)
+			w, err := Again(ctx, t, m.Actor, m.Guest.Node, m.Target)
 			if err != nil {
 				return err
 			}
-			last = m.judge(w.Site)
+			last = m.judge(w)
 			if last.final {
 				same++
 			}
@@ -214,9 +242,9 @@ func (m *mover) settle(ctx context.Context, t module.Target, failed error) error
 		return nil
 	case last.done:
 		if paused := m.paused(ctx, t); paused != nil {
-			return fmt.Errorf("%s is on %s and does not run: %w\n%w", m.guest, m.Target, paused, failed)
+			return fmt.Errorf("%s is on %s and does not run: %w\n%w", m.Guest, m.Target, paused, failed)
 		}
-		t.Warn(m.Target, fmt.Sprintf("%s has moved to %s and runs as before, although its task failed: %s", m.guest, m.Target, firstLine(failed)))
+		t.Warn(m.Target, fmt.Sprintf("%s has moved to %s and runs as before, although its task failed: %s", m.Guest, m.Target, FirstLine(failed)))
 		return nil
 	case failed != nil && last.text != "":
 		return fmt.Errorf("%w\nNow %s", failed, last.text)
@@ -235,10 +263,10 @@ type verdict struct {
 }
 
 // judge reads a verdict off the state.
-func (m *mover) judge(s *guest.Site) verdict {
-	g, there := s.Guest(m.guest.ID)
+func (m *Move) judge(s *guest.Site) verdict {
+	g, there := s.Guest(m.Guest.ID)
 	if !there {
-		return verdict{text: m.guest.String() + " has no config on any node"}
+		return verdict{text: m.Guest.String() + " has no config on any node"}
 	}
 	runsAt := func(node string) (runs, known bool) {
 		n := s.Nodes[node]
@@ -249,7 +277,7 @@ func (m *mover) judge(s *guest.Site) verdict {
 		return runs, true
 	}
 	here, hereKnown := runsAt(m.Target)
-	stillThere, _ := runsAt(m.guest.Node)
+	stillThere, _ := runsAt(m.Guest.Node)
 	switch {
 	case g.Node == m.Target && g.Lock == "migrate":
 		return verdict{text: fmt.Sprintf("%s is on %s and still locked (migrate). If no migration is at work any more: %s unlock %d on %s", g, m.Target, g.Kind.Tool(), g.ID, m.Target)}
@@ -258,10 +286,10 @@ func (m *mover) judge(s *guest.Site) verdict {
 	case g.Node == m.Target && m.running && !here:
 		return verdict{text: fmt.Sprintf("%s is on %s and does not run there", g, m.Target)}
 	case g.Node == m.Target && stillThere:
-		return verdict{text: fmt.Sprintf("%s is on %s, and a process of it is still on %s", g, m.Target, m.guest.Node)}
+		return verdict{text: fmt.Sprintf("%s is on %s, and a process of it is still on %s", g, m.Target, m.Guest.Node)}
 	case g.Node == m.Target:
 		return verdict{done: true, final: true}
-	case g.Node != m.guest.Node:
+	case g.Node != m.Guest.Node:
 		return verdict{final: true, text: fmt.Sprintf("%s is on %s", g, g.Node)}
 	case g.Lock == "migrate":
 		return verdict{final: true, text: fmt.Sprintf("%s is on %s and locked (migrate). If no migration is at work any more: see that it does not run on %s (qm status %d there, qm stop %d if it waits there), then %s unlock %d on %s",
@@ -275,22 +303,22 @@ func (m *mover) judge(s *guest.Site) verdict {
 }
 
 // paused is why a machine that arrived by a failed task does not run, if it does not: it may have been left waiting.
-func (m *mover) paused(ctx context.Context, t module.Target) error {
-	if m.guest.Kind != guest.VM || !m.running {
+func (m *Move) paused(ctx context.Context, t module.Target) error {
+	if m.Guest.Kind != guest.VM || !m.running {
 		return nil
 	}
 	conn, err := t.Conn(ctx, m.Target)
 	if err != nil {
 		return err
 	}
-	r, err := conn.Run(ctx, transport.Command{Argv: []string{"qm", "status", strconv.Itoa(m.guest.ID), "--verbose"}})
+	r, err := conn.Run(ctx, transport.Command{Argv: []string{"qm", "status", strconv.Itoa(m.Guest.ID), "--verbose"}})
 	if err != nil {
 		return err
 	}
 	for line := range strings.Lines(string(r.Stdout)) {
 		if state, ok := strings.CutPrefix(strings.TrimSpace(line), "qmpstatus:"); ok {
 			if state = strings.TrimSpace(state); state != "running" {
-				return fmt.Errorf("QEMU says %s (look: qm status %d --verbose; to go on: qm resume %d)", state, m.guest.ID, m.guest.ID)
+				return fmt.Errorf("QEMU says %s (look: qm status %d --verbose; to go on: qm resume %d)", state, m.Guest.ID, m.Guest.ID)
 			}
 			return nil
 		}
@@ -298,10 +326,10 @@ func (m *mover) paused(ctx context.Context, t module.Target) error {
 	return errors.New("its state cannot be read")
 }
 
-// tail keeps the end of what a command printed.
-type tail struct{ kept []string }
+// Tail keeps the end of what a command printed.
+type Tail struct{ kept []string }
 
-func (l *tail) add(text string) {
+func (l *Tail) Add(text string) {
 	for line := range strings.Lines(text) {
 		if line = strings.TrimRight(line, "\r\n"); line != "" {
 			l.kept = append(l.kept, line)
@@ -313,7 +341,7 @@ func (l *tail) add(text string) {
 	}
 }
 
-func (l *tail) text() []string { return l.kept }
+func (l *Tail) Text() []string { return l.kept }
 
 var (
 	logTime  = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `)
@@ -321,9 +349,9 @@ var (
 	problems = regexp.MustCompile(`^migration finished with problems`)
 )
 
-// because finds in the log of a migration why it failed. Lines that only say that it did are left out, and so is what the
+// Because finds in the log of a migration why it failed. Lines that only say that it did are left out, and so is what the
 // node's QEMU has to say about everything.
-func because(lines []string) string {
+func Because(lines []string) string {
 	var causes, remote []string
 	last := "it said nothing"
 	for _, line := range lines {
@@ -352,7 +380,7 @@ func because(lines []string) string {
 	return strings.Join(append(causes, remote...), "; ")
 }
 
-func firstLine(err error) string {
+func FirstLine(err error) string {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return line
 }

@@ -1,4 +1,4 @@
-package guest
+package moves
 
 import (
 	"context"
@@ -21,12 +21,12 @@ const takeUpTime = 3 * time.Minute
 
 // byHA asks the HA manager and follows the guest. Its command ends well whatever becomes of it; what it refuses is only in the
 // journal of its master (reference §5.5).
-func (m *mover) byHA(ctx context.Context, t module.Target, w *world) error {
-	sid := m.guest.SID()
+func (m *Move) byHA(ctx context.Context, t module.Target, w *guest.Site) error {
+	sid := m.Guest.SID()
 	since := m.clock(ctx, t, w)
 	if !slices.ContainsFunc(w.HA.Pending, func(line string) bool { return strings.HasPrefix(line, "migrate "+sid+" ") }) {
 		argv := []string{"ha-manager", "migrate", sid, m.Target}
-		if _, err := members.Run(ctx, t, m.actor, strings.Join(argv, " "), transport.Command{Argv: argv, Timeout: time.Minute}); err != nil {
+		if _, err := members.Run(ctx, t, m.Actor, strings.Join(argv, " "), transport.Command{Argv: argv, Timeout: time.Minute}); err != nil {
 			return err // what it says of rules counts, although the command is queued all the same
 		}
 	}
@@ -39,7 +39,7 @@ func (m *mover) byHA(ctx context.Context, t module.Target, w *world) error {
 	if f.arrived {
 		return nil
 	}
-	if err := t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("the HA manager has moved %s to %s", sid, m.Target), Timeout: m.args.MoveTimeout, Every: 5 * time.Second, Check: func(ctx context.Context) error {
+	if err := t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("the HA manager has moved %s to %s", sid, m.Target), Timeout: m.Timeout, Every: 5 * time.Second, Check: func(ctx context.Context) error {
 		return f.there(ctx, t)
 	}}); err != nil {
 		return f.explain(ctx, t, err)
@@ -48,7 +48,7 @@ func (m *mover) byHA(ctx context.Context, t module.Target, w *world) error {
 }
 
 // clock is the time by the clock of the CRM's master, for its journal; 0 if it cannot be told.
-func (m *mover) clock(ctx context.Context, t module.Target, w *world) int64 {
+func (m *Move) clock(ctx context.Context, t module.Target, w *guest.Site) int64 {
 	conn, err := t.Conn(ctx, w.HA.Manager.Master)
 	if err != nil {
 		return 0
@@ -63,7 +63,7 @@ func (m *mover) clock(ctx context.Context, t module.Target, w *world) int64 {
 
 // following is a guest on its way under the HA manager's hand.
 type following struct {
-	m       *mover
+	m       *Move
 	since   int64
 	master  string
 	moving  bool
@@ -71,20 +71,20 @@ type following struct {
 }
 
 // state reads what the HA manager does with the guest. arrived is set when it is done.
-func (f *following) state(ctx context.Context, t module.Target) (w *world, g guest.Guest, err error) {
+func (f *following) state(ctx context.Context, t module.Target) (w *guest.Site, g guest.Guest, err error) {
 	m := f.m
-	if w, err = again(ctx, t, m.actor, m.guest.Node, m.Target); err != nil {
+	if w, err = Again(ctx, t, m.Actor, m.Guest.Node, m.Target); err != nil {
 		return nil, g, err
 	}
 	if w.HA.Manager != nil {
 		f.master = w.HA.Manager.Master
 	}
-	g, ok := w.Guest(m.guest.ID)
+	g, ok := w.Guest(m.Guest.ID)
 	if !ok {
-		return nil, g, fmt.Errorf("%s has no config on any node", m.guest)
+		return nil, g, fmt.Errorf("%s has no config on any node", m.Guest)
 	}
 	service := g.Managed.Service
-	f.arrived = m.judge(w.Site).done && service.Node == m.Target && (service.State == "started" || service.State == "stopped")
+	f.arrived = m.judge(w).done && service.Node == m.Target && (service.State == "started" || service.State == "stopped")
 	f.moving = f.moving || service.State == "migrate" || service.State == "relocate" || service.Node == m.Target || g.Node == m.Target
 	return w, g, nil
 }
@@ -116,7 +116,7 @@ func (f *following) there(ctx context.Context, t module.Target) error {
 		return nil
 	case service.State == "error":
 		return module.Fatal(fmt.Errorf("the HA manager has %s in state error on %s", g, service.Node))
-	case service.Node == f.m.guest.Node && (service.State == "started" || service.State == "stopped") && g.Lock == "" && g.Node == f.m.guest.Node:
+	case service.Node == f.m.Guest.Node && (service.State == "started" || service.State == "stopped") && g.Lock == "" && g.Node == f.m.Guest.Node:
 		return module.Fatal(fmt.Errorf("the HA manager tried and failed: %s is %s on %s again", g, service.State, service.Node))
 	default:
 		return fmt.Errorf("%s is in state %s on %s (look: ha-manager status)", g, service.State, service.Node)
@@ -159,7 +159,7 @@ func (f *following) journal(ctx context.Context, t module.Target, wanted func(st
 	}
 	var out []string
 	for line := range strings.Lines(string(r.Stdout)) {
-		if line = strings.TrimSpace(line); strings.Contains(line, f.m.guest.SID()) && wanted(line) {
+		if line = strings.TrimSpace(line); strings.Contains(line, f.m.Guest.SID()) && wanted(line) {
 			out = append(out, line)
 		}
 	}
@@ -172,7 +172,7 @@ func (f *following) journal(ctx context.Context, t module.Target, wanted func(st
 
 // task is how the last migration's task on the source ended, if it did not end well.
 func (f *following) task(ctx context.Context, t module.Target) string {
-	conn, err := t.Conn(ctx, f.m.guest.Node)
+	conn, err := t.Conn(ctx, f.m.Guest.Node)
 	if err != nil {
 		return ""
 	}
@@ -180,11 +180,11 @@ func (f *following) task(ctx context.Context, t module.Target) string {
 [ -n "$id" ] || exit 0
 start=$(echo "$id" | cut -d: -f5)
 tail -n 60 "/var/log/pve/tasks/${start#"${start%?}"}/$id"`
-	r, err := conn.Run(ctx, transport.Command{Script: script, Argv: []string{strconv.Itoa(f.m.guest.ID)}})
+	r, err := conn.Run(ctx, transport.Command{Script: script, Argv: []string{strconv.Itoa(f.m.Guest.ID)}})
 	if err != nil || r.Exit != 0 || strings.Contains(string(r.Stdout), "TASK OK") || len(r.Stdout) == 0 {
 		return ""
 	}
-	var lines tail
-	lines.add(string(r.Stdout))
-	return because(slices.DeleteFunc(lines.text(), func(line string) bool { return strings.HasPrefix(line, "TASK ") }))
+	var lines Tail
+	lines.Add(string(r.Stdout))
+	return Because(slices.DeleteFunc(lines.Text(), func(line string) bool { return strings.HasPrefix(line, "TASK ") }))
 }
