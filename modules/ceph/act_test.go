@@ -356,6 +356,9 @@ func TestErasureCodedPools(t *testing.T) {
 
 func TestARuleIsMadeForAClass(t *testing.T) {
 	s := made(t)
+	for i := range s.osds {
+		s.osds[i].class = "nvme"
+	}
 	s.on("osd crush rule create-replicated fast default host nvme", func() (string, string, int) {
 		s.rules = append(s.rules, rule(1, "fast", "default~nvme"))
 		return "", "", 0
@@ -363,6 +366,7 @@ func TestARuleIsMadeForAClass(t *testing.T) {
 	s.on("pveceph pool set vm --crush_rule fast", func() (string, string, int) { s.pools[1]["crush_rule"] = 1; return "", "", 0 })
 	changes := testkit.Converge(t, cephPool(), s.target(), "crush_rule = \"fast\"\ndevice_class = \"nvme\"")
 	require.Equal(t, []string{"make CRUSH rule fast", "change pool vm"}, testkit.Summaries(changes))
+	require.Equal(t, module.RiskDisruptive, changes[1].Risk, "another rule moves the pool's data")
 }
 
 func TestAPoolIsDestroyedByItsName(t *testing.T) {

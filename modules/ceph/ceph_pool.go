@@ -156,6 +156,9 @@ func (w *world) pool(name string, s poolSettings) []module.Change {
 	if !w.answers(gate) {
 		return nil
 	}
+	if !w.hasPlaces(gate, name, s) {
+		return nil
+	}
 	changes := w.rule(gate, s)
 	w.advise(name, s)
 	parts := []string{name}
@@ -252,6 +255,9 @@ func (w *world) advise(name string, s poolSettings) {
 			w.warn("", "pool %s needs %d hosts with OSDs for k=%d, m=%d, and there are %d: it never becomes clean", name, e.K+e.M, e.K, e.M, len(hosts))
 		}
 	}
+	if e := s.Erasure; e != nil && e.M == 1 {
+		w.warn("", "pool %s bears the loss of one %s (m = 1), and until that is back a second one loses data: use m = 2", name, orDefault(e.FailureDomain, "host"))
+	}
 	size, minSize := w.sizes(name, s)
 	rule := s.ruleWanted()
 	if r, ok := w.Rule(s.CrushRule); ok {
@@ -272,9 +278,54 @@ func (w *world) advise(name string, s poolSettings) {
 	case rule.Domain != "host":
 		places = w.Map.Places(rule, func(ceph.OSD) bool { return true })
 	}
-	for _, text := range ceph.PoolAdvice(name, size, minSize, places, rule.Over()) {
+	for _, text := range ceph.PoolAdvice(name, size, minSize, places, rule) {
 		w.warn("", "%s", text)
 	}
+}
+
+// hasPlaces refuses a new rule or code that finds no OSD at all: the pool would take no byte. What earlier tasks make is counted
+// as found, and less than enough places are warned of.
+func (w *world) hasPlaces(gate, name string, s poolSettings) bool {
+	if w.Map == nil || len(w.will.osds) > 0 || w.will.placed {
+		return true
+	}
+	var rules []ceph.Rule
+	if _, there := w.Rule(s.CrushRule); !there && s.describes() {
+		rules = append(rules, s.ruleWanted())
+	}
+	if _, there := w.Map.Pool(name + "-data"); s.Erasure != nil && !there {
+		e := s.Erasure
+		rules = append(rules, ceph.Rule{Domain: orDefault(e.FailureDomain, "host"), Class: e.DeviceClass})
+	}
+	for _, r := range rules {
+		if (r.Class == "" && r.Domain == "host") || w.Map.Places(r, func(ceph.OSD) bool { return true }) > 0 {
+			continue
+		}
+		saw := fmt.Sprintf("no host with OSDs is in a %s", r.Domain)
+		override := "place hosts by ceph_crush before this task, or name another failure_domain"
+		if r.Class != "" && w.Map.Places(ceph.Rule{Domain: "osd", Class: r.Class}, func(ceph.OSD) bool { return true }) == 0 {
+			saw = fmt.Sprintf("no OSD is of class %s; there are %s", r.Class, strings.Join(w.classes(), ", "))
+			override = "name another device_class, or give OSDs this one (class of a disk in ceph_osd)"
+		}
+		w.refuse("", gate, saw, "OSDs that can take the copies", "ceph osd tree", override)
+		return false
+	}
+	return true
+}
+
+// classes are the device classes that there are.
+func (w *world) classes() []string {
+	out := []string{}
+	for _, o := range w.Map.OSDs {
+		if o.Class != "" && !slices.Contains(out, o.Class) {
+			out = append(out, o.Class)
+		}
+	}
+	if len(out) == 0 {
+		return []string{"none"}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // sizes are the copies that a pool will keep.

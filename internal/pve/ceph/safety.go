@@ -89,8 +89,9 @@ func MonAdvice(n int) string {
 	return ""
 }
 
-// PoolAdvice is what to know about a pool's copies on a number of places (hosts, mostly).
-func PoolAdvice(name string, size, minSize, places int, domain string) []string {
+// PoolAdvice is what to know about a pool's copies on a number of places, which a rule spreads them over.
+func PoolAdvice(name string, size, minSize, places int, rule Rule) []string {
+	domain := rule.Domain
 	var out []string
 	switch {
 	case size == 1:
@@ -101,10 +102,14 @@ func PoolAdvice(name string, size, minSize, places int, domain string) []string 
 	if minSize == 1 && size > 1 {
 		out = append(out, fmt.Sprintf("pool %s takes writes with one copy (min_size 1): a failure at that time loses data; use min_size 2", name))
 	}
-	if size > 1 && minSize == size {
-		out = append(out, fmt.Sprintf("pool %s stops when a single %s is away: min_size is its size", name, domain))
+	if size > 1 && minSize > size-max(1, rule.Per) {
+		out = append(out, fmt.Sprintf("pool %s stops when a single %s is away: %d of its %d copies must be there (min_size)", name, domain, minSize, size))
 	}
-	if places < size {
+	switch {
+	case places >= size:
+	case rule.Per > 0:
+		out = append(out, fmt.Sprintf("pool %s keeps %d copies on %s, and there are places for %d: it never becomes clean", name, size, rule.Over(), places))
+	default:
 		out = append(out, fmt.Sprintf("pool %s keeps %d copies, each on a %s of its own, and there are %d: it never becomes clean", name, size, domain, places))
 	}
 	return out

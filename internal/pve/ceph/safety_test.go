@@ -67,7 +67,7 @@ func TestAdvice(t *testing.T) {
 		{1, 1, 1, []string{"single copy"}},
 	}
 	for _, tt := range tests {
-		got := ceph.PoolAdvice("vm", tt.size, tt.min, tt.places, "host")
+		got := ceph.PoolAdvice("vm", tt.size, tt.min, tt.places, ceph.Rule{Domain: "host"})
 		require.Len(t, got, len(tt.want), "%v: %v", tt, got)
 		for i := range tt.want {
 			require.Contains(t, got[i], tt.want[i])
@@ -109,4 +109,12 @@ func TestComparePool(t *testing.T) {
 	lowered := ceph.Wanted{Size: n(2), MinSize: n(1)}.Compare(have, rules)
 	require.Len(t, lowered, 2)
 	require.True(t, lowered[0].Lowered && lowered[1].Lowered)
+}
+
+func TestPoolAdviceOnSeveralSites(t *testing.T) {
+	sites := ceph.Rule{Domain: "datacenter", Per: 2}
+	require.Empty(t, ceph.PoolAdvice("vm", 4, 2, 4, sites))
+	require.Equal(t, []string{"pool vm stops when a single datacenter is away: 3 of its 4 copies must be there (min_size)"}, ceph.PoolAdvice("vm", 4, 3, 4, sites))
+	require.Equal(t, []string{"pool vm keeps 4 copies on 2 hosts of each datacenter, and there are places for 3: it never becomes clean"}, ceph.PoolAdvice("vm", 4, 2, 3, sites))
+	require.Empty(t, ceph.PoolAdvice("vm", 3, 2, 3, ceph.Rule{Domain: "datacenter"}))
 }
