@@ -38,8 +38,12 @@ func (m *sim) lacksNumber(one *Node) *Block {
 	if len(m.foreign) == 0 || !m.crowded(nil, one) {
 		return nil
 	}
+	verb := " is"
+	if len(m.foreign) > 1 {
+		verb = " are"
+	}
 	return &Block{
-		Gate: AwayGate, Saw: strings.Join(m.foreign, ", ") + " out already (offline or in maintenance), without the run's doing", Want: "no more than " + fmt.Sprint(m.limit(one)) + " out at once",
+		Gate: AwayGate, Saw: strings.Join(m.foreign, ", ") + verb + " out already (offline or in maintenance), and not by this run", Want: "no more than " + fmt.Sprint(m.limit(one)) + " out at once",
 		Look: "pvecm nodes; ha-manager status", Override: "bring it back, end its maintenance, or raise max_unavailable",
 	}
 }

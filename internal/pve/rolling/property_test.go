@@ -158,7 +158,7 @@ func (r *replay) guest(id int) guest.Guest {
 // left is the memory that is left on a node beside its reserve.
 func (r *replay) left(node string) int64 {
 	n := r.w.s.Site.Nodes[node]
-	free := n.Memory - n.Memory/100*int64(r.w.s.Reserve.Percent)
+	free := n.Memory - n.Memory*int64(r.w.s.Reserve.Percent)/100
 	for id, at := range r.at {
 		if _, runs := r.w.s.Site.Nodes[r.guest(id).Node].Running[id]; runs && at == node {
 			free -= r.guest(id).Memory

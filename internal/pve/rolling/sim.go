@@ -101,7 +101,7 @@ func (m *sim) place(name string) place {
 		p.unfit = "how much memory " + name + " has could not be read"
 	default:
 		p.capacity = asked.Memory
-		p.keep(max(m.s.Reserve.Bytes, asked.Memory/100*int64(m.s.Reserve.Percent)))
+		p.keep(max(m.s.Reserve.Bytes, asked.Memory*int64(m.s.Reserve.Percent)/100))
 	}
 	if asked != nil && asked.Err == nil {
 		m.newest.qemu = newer(m.newest.qemu, asked.QEMU)
