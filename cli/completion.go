@@ -55,7 +55,7 @@ func newHelpCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return unknownCommand(args)
+				return unknownCommand(cmd.Root(), args)
 			}
 			return target.Help()
 		},

@@ -3,9 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"al.essio.dev/pkg/shellescape"
+	"github.com/pxrun/pxrun/internal/diag"
 	"github.com/pxrun/pxrun/internal/report"
 	"github.com/pxrun/pxrun/lab"
 	"github.com/spf13/cobra"
@@ -51,6 +55,9 @@ func newFaultAddCommand(a *app, site *siteOptions) *cobra.Command {
 }
 
 func runFaultAdd(ctx context.Context, a *app, site siteOptions, f lab.Fault) error {
+	if err := a.checkFault(f); err != nil {
+		return err
+	}
 	_, access, err := a.openLab(ctx, site, nil)
 	if err != nil {
 		return err
@@ -64,6 +71,29 @@ func runFaultAdd(ctx context.Context, a *app, site siteOptions, f lab.Fault) err
 	}
 	_, err = fmt.Fprintf(a.Out, "fault %d\n", answer.ID)
 	return err
+}
+
+// checkFault explains what is easily mistaken; the lab checks the rest.
+func (a *app) checkFault(f lab.Fault) error {
+	var kinds []string
+	for _, k := range lab.FaultKinds() {
+		kinds = append(kinds, k.Name)
+	}
+	switch {
+	case !slices.Contains(kinds, f.Kind):
+		return invalid("there is no fault %q.%s\nSee: pxrun lab fault list", f.Kind, diag.DidYouMean(f.Kind, kinds))
+	case f.Kind == "partition" && f.Value == "":
+		groups := f.Target
+		if !strings.Contains(groups, "|") {
+			groups = "pve1,pve2|pve3"
+		}
+		files := ""
+		for _, p := range a.global.inventory {
+			files += " -i " + shellescape.Quote(p)
+		}
+		return invalid("partition takes groups of hosts with | between them as its value\nWrite: pxrun lab fault add%s partition --value %s", files, shellescape.Quote(groups))
+	}
+	return nil
 }
 
 func newFaultListCommand(a *app, site *siteOptions) *cobra.Command {

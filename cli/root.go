@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -23,6 +22,7 @@ type app struct {
 	secrets secret.Redactor
 	logger  *slog.Logger
 	logFile io.Closer
+	command string           // as it is written: "lab up"
 	typed   <-chan typedLine // a read of the terminal that is under way; those who ask take turns
 }
 
@@ -45,7 +45,8 @@ func Main(args []string, s Streams) int {
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
-	root.PersistentPreRunE = func(*cobra.Command, []string) (err error) {
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) (err error) {
+		a.command = commandName(cmd)
 		a.logFile, err = a.openLog()
 		return err
 	}
@@ -96,7 +97,7 @@ it would change, changes it, and proves that it holds. Nothing is installed on t
 
 ` + exitHelp(exitOK, exitFailed, exitChanges, exitInvalid, exitUnreachable, exitPartly, exitRefused, exitInterrupted),
 		SilenceErrors: true, SilenceUsage: true,
-		Args: func(_ *cobra.Command, args []string) error { return unknownCommand(args) },
+		Args: unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddGroup(
@@ -104,25 +105,13 @@ it would change, changes it, and proves that it holds. Nothing is installed on t
 		&cobra.Group{ID: groupFiles, Title: "Write files:"}, &cobra.Group{ID: groupLab, Title: "Practise:"},
 	)
 	a.globalFlags(root)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return invalid("%w\nSee: %s --help", err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(commands(a)...)
 	root.SetHelpCommand(newHelpCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
+	wantSubcommands(root)
+	completions(a, root)
 	return root
-}
-
-// unknownCommand explains a word that is no command.
-func unknownCommand(args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	hint := "See: pxrun --help"
-	if strings.HasSuffix(args[0], ".hcl") {
-		hint = fmt.Sprintf("Did you mean: pxrun apply %s", args[0])
-	}
-	return invalid("unknown command %q\n%s", args[0], hint)
 }
 
 func (a *app) globalFlags(root *cobra.Command) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"al.essio.dev/pkg/shellescape"
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/internal/detach"
@@ -82,7 +83,7 @@ func (a *app) prepare(ctx context.Context, o runOptions) (*session, error) {
 		return nil, invalid("--arg is for a runbook that is named: pxrun apply RUNBOOK --arg NAME=VALUE")
 	}
 	s := &session{app: a, doc: doc, options: o}
-	if s.book, err = a.chooseRunbook(doc, o.runbook); err != nil {
+	if s.book, err = a.chooseRunbook(doc, o); err != nil {
 		return nil, err
 	}
 	if err := checkTags(doc, s.book.Name, slices.Concat(o.tags, o.skipTags)); err != nil {
@@ -118,7 +119,8 @@ func checkTags(doc *runbooks.Document, runbook string, wanted []string) error {
 }
 
 // chooseRunbook returns the named runbook, or the only one.
-func (a *app) chooseRunbook(doc *runbooks.Document, name string) (*engine.Runbook, error) {
+func (a *app) chooseRunbook(doc *runbooks.Document, o runOptions) (*engine.Runbook, error) {
+	name := o.runbook
 	if name == "" {
 		switch names := doc.RunbookNames(); len(names) {
 		case 0:
@@ -126,7 +128,7 @@ func (a *app) chooseRunbook(doc *runbooks.Document, name string) (*engine.Runboo
 		case 1:
 			name = names[0]
 		default:
-			return nil, invalid("the files hold %d runbooks; name one of them: %s", len(names), list(names))
+			return nil, invalid("the files hold %d runbooks; name one of them:%s", len(names), a.commandsWith(names, o.site))
 		}
 	}
 	book, problems := doc.Runbook(name)
@@ -134,6 +136,23 @@ func (a *app) chooseRunbook(doc *runbooks.Document, name string) (*engine.Runboo
 		return nil, err
 	}
 	return book, nil
+}
+
+// commandsWith are the commands to type for each of some runbooks.
+func (a *app) commandsWith(names []string, o siteOptions) string {
+	const most = 8
+	files := ""
+	for _, p := range append(slices.Clone(o.paths), a.global.inventory...) {
+		files += " -i " + shellescape.Quote(p)
+	}
+	text := ""
+	for i, name := range names {
+		if i == most {
+			return text + fmt.Sprintf("\n  and %d more: %s", len(names)-most, list(names[most:]))
+		}
+		text += fmt.Sprintf("\n  pxrun %s %s%s", a.command, name, files)
+	}
+	return text
 }
 
 // list joins names for a sentence.
