@@ -89,6 +89,9 @@ func haRule() module.Module {
 			if args.Ensure == "present" && or(args.Strict, have.Strict) && len(args.Nodes) == 1 {
 				t.Warn(w.actor, fmt.Sprintf("%s binds its guests to one node: nothing takes them over when it fails, and it cannot be emptied", args.Name))
 			}
+			if args.Ensure == "present" && args.Disabled == nil && have.Disabled {
+				t.Warn(w.actor, fmt.Sprintf("HA rule %s is disabled, so that nobody follows it; disabled = false would put it in use", args.Name))
+			}
 			return w.changes(steps), nil
 		},
 		Read: func(ctx context.Context, t module.Target, args haRuleArgs) (haRuleOut, error) {

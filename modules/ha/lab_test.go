@@ -97,6 +97,10 @@ func TestLabRules(t *testing.T) {
 	target.Eventually("pve1", `[ "$(grep -c '"node": "pve1"' /etc/pve/.vmlist)" -le 2 ]`)
 	_, err := target.Plan(rule, "name = \"prefer\"\ntype = \"node-affinity\"\nnodes = { pve1 = 2, pve2 = 1 }\nresources = [\"vm:100\"]")
 	require.ErrorContains(t, err, "several priorities")
+	target.Must("pve2", "ha-manager rules set resource-affinity apart --disable 1")
+	require.Empty(t, target.Converge(rule, apart), "what the task does not name is left alone")
+	require.Contains(t, target.Warnings()[len(target.Warnings())-1], "HA rule apart is disabled, so that nobody follows it")
+	require.Equal(t, []string{"change HA rule apart"}, target.Converge(rule, apart+"\ndisabled = false"))
 	require.Equal(t, []string{"remove HA rule apart"}, target.Converge(rule, apart+"\nensure = \"absent\""))
 }
 
