@@ -19,6 +19,8 @@ type grid struct {
 	Look
 	titles []string
 	rows   [][]cell
+	// spare are the titles of columns that are left out, the first one first, where all of them have no room.
+	spare []string
 }
 
 func (g *grid) head(titles ...string) { g.titles = titles }
@@ -35,6 +37,7 @@ func (g *grid) lines() []string {
 			}
 		}
 	}
+	g.narrow(width)
 	line := func(paint func(i int) string) string {
 		var b strings.Builder
 		for i, w := range width {
@@ -54,6 +57,24 @@ func (g *grid) lines() []string {
 		}))
 	}
 	return lines
+}
+
+// narrow leaves columns out that may be, until the others fit.
+func (g *grid) narrow(width []int) {
+	for _, title := range g.spare {
+		total := 0
+		for _, w := range width {
+			if w > 0 {
+				total += w + 2
+			}
+		}
+		if g.Width <= 0 || total <= g.Width {
+			return
+		}
+		if i := slices.Index(g.titles, title); i >= 0 {
+			width[i] = 0
+		}
+	}
 }
 
 // Table shows rows under titles; columns without content are left out.

@@ -129,7 +129,8 @@ func (l Look) nodes(r health.Report) []string {
 	for _, load := range r.Loads {
 		loads[load.Node] = load
 	}
-	table := grid{Look: l}
+	// What is left out where there is little room is told by a finding when it matters.
+	table := grid{Look: l, spare: []string{"config", "id", "votes", "PVE", "memory", "load"}}
 	table.head("node", "id", "votes", "state", "PVE", "config", "links", "services", "load", "memory", "guests")
 	for _, n := range r.Nodes {
 		load := loads[n.Name]

@@ -2,6 +2,8 @@ package report_test
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,5 +43,31 @@ func TestStatusView(t *testing.T) {
 			require.NoError(t, report.Status(&out, health.Report{Report: r}, report.Look{Unicode: true, Width: 80}))
 			golden(t, name, out.String())
 		})
+	}
+}
+
+func TestStatusFitsTheScreenAndTellsWhatFollows(t *testing.T) {
+	r := health.Report{Report: pve.Report{
+		Cluster: "lab", Formed: true, Votes: pve.VoteReport{Expected: 2, Quorum: 2, Bearable: -1},
+		Nodes: []pve.NodeReport{{
+			Name: "a-node-with-a-name", ID: 1, Votes: 1, Phase: pve.PhaseOffline, PVE: "9.1.8", Version: 12, Guests: 3,
+			Services: map[string]bool{"corosync": true}, Links: []pve.PeerLink{{NodeID: 2, Connected: true, RTT: time.Millisecond}},
+		}},
+		Findings: []pve.Finding{{
+			Severity: pve.Critical, Check: "quorum", Saw: "no node is quorate", Look: "pvecm status", Remedy: "bring nodes back",
+			Consequences: []string{"the HA master has not written for 4m2s", "what is shown of HA, storages and guests is what a-node-with-a-name remembers from before"},
+		}},
+	}, Stale: "a-node-with-a-name", HA: &health.HA{Master: "b", Resources: 2, States: map[string]int{"started": 2}, Age: 242 * time.Second}, Guests: health.Guests{Total: 3, Running: 1},
+		Loads: []health.Load{{Node: "a-node-with-a-name", CPUs: 4, Load: 0.5, MemoryTotal: 100, MemoryFree: 50}}}
+	for width, missing := range map[int][]string{200: nil, 80: {"config", "id", "votes"}, 0: nil} {
+		var out bytes.Buffer
+		require.NoError(t, report.Status(&out, r, report.Look{Width: width}))
+		head := strings.Fields(strings.Split(out.String(), "\n")[5])
+		for _, title := range []string{"node", "id", "config", "votes", "state", "guests"} {
+			require.Equal(t, !slices.Contains(missing, title), slices.Contains(head, title), "%s at %d columns:\n%s", title, width, out.String())
+		}
+		require.Contains(t, out.String(), "HA: not known, as a-node-with-a-name remembers it from 4m2s ago: 2 guests, master b, 2 started\n")
+		require.Contains(t, out.String(), "Guests: 3, not known how many run\n")
+		require.Contains(t, out.String(), "\n    so:     the HA master has not written for 4m2s\n            what is shown of HA,")
 	}
 }
