@@ -2,9 +2,13 @@
 // give it back. Each is usable alone.
 package upgrade
 
-import "github.com/pxrun/pxrun/engine/module"
+import (
+	"os"
+
+	"github.com/pxrun/pxrun/engine/module"
+)
 
 // All returns the modules of this package.
 func All() []module.Module {
-	return []module.Module{}
+	return []module.Module{reboot(ownBootID(os.ReadFile))}
 }
