@@ -46,6 +46,22 @@ func Install(ctx context.Context, o Options) (*Node, error) {
 		return fmt.Appendf(nil, "cpu  11250 0 8420 9876543 1200 0 310 0 0 0\nctxt 22441100\nbtime %d\nprocesses 48210\n", started.Unix())
 	})
 	m.Offer(needrestart())
+	// The repositories have not been touched since the installation.
+	installed := m.Now().AddDate(0, -1, 0)
+	const sources = "/etc/apt/sources.list.d"
+	list, _ := m.FS.ReadDir(sources) // every Debian has it
+	for _, entry := range list {
+		if err := m.FS.Chtimes(sources+"/"+entry.Name, installed, installed); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{sources, "/etc/apt/sources.list"} {
+		if _, err := m.FS.Stat(name); err == nil {
+			if err := m.FS.Chtimes(name, installed, installed); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for name, libraries := range baseLibraries {
 		if p, ok := m.Installed(name); ok {
 			p.Libraries = libraries

@@ -16,6 +16,8 @@ type Boot struct {
 	// Running is the kernel that runs, Kernels are those in /boot, oldest first.
 	Running string
 	Kernels []string
+	// Initramfs are the kernels that have one: the others do not start.
+	Initramfs []string
 	// OneShotPin and Pin are kernels that proxmox-boot-tool was told to take: for the next start only, and for all. "" if none.
 	OneShotPin, Pin string
 	// BootID is that of the running system.
@@ -59,7 +61,7 @@ func BootReads() []frame.Read {
 	return []frame.Read{
 		{Name: "boot_kernel", Seconds: 5, Command: `sh -c 'uname -r; cat /proc/sys/kernel/random/boot_id'`},
 		{Name: "boot_pins", Seconds: 5, Command: `sh -c 'for p in next-boot-pin proxmox-boot-pin; do if [ -s /etc/kernel/$p ]; then echo "$p $(head -n 1 /etc/kernel/$p)"; fi; done; true'`},
-		{Name: "boot_files", Seconds: 5, Command: `sh -c 'ls /boot/vmlinuz-* 2>/dev/null; true'`},
+		{Name: "boot_files", Seconds: 5, Command: `sh -c 'ls /boot/vmlinuz-* /boot/initrd.img-* 2>/dev/null; true'`},
 		{Name: "boot_since", Seconds: 5, Command: `sh -c 'grep ^btime /proc/stat; stat -c "%Y %n" ` + strings.Join(info, " ") + ` 2>/dev/null; true'`},
 		{Name: "boot_maps", Seconds: 10, Command: `sh -c 'for n in ` + strings.Join(staleDaemons, " ") + `; do for p in $(pidof $n); do sed -n "s|^.* \(/.*\.so[^ ]*\) (deleted)$|$n \1|p" /proc/$p/maps 2>/dev/null; done; done; true'`},
 		{Name: "boot_flag", Seconds: 5, Command: `sh -c 'if [ -e /var/run/reboot-required ]; then echo required; cat /var/run/reboot-required.pkgs 2>/dev/null; fi; true'`},
@@ -107,7 +109,7 @@ func ParseBoot(frames map[string]frame.Answer) (Boot, error) {
 			b.Pin = strings.TrimSpace(version)
 		}
 	}
-	b.Kernels = kernelsOf(text("boot_files"))
+	b.Kernels, b.Initramfs = kernelsOf(text("boot_files"), "/vmlinuz-"), kernelsOf(text("boot_files"), "/initrd.img-")
 	b.Since = since(text("boot_since"))
 	b.Stale = stale(text("boot_maps"))
 	if lines := strings.Fields(text("boot_flag")); len(lines) > 0 {
@@ -119,11 +121,11 @@ func ParseBoot(frames map[string]frame.Answer) (Boot, error) {
 	return b, nil
 }
 
-// kernelsOf reads a list of /boot/vmlinuz-*: the kernels of Proxmox if there are any, else all.
-func kernelsOf(text string) []string {
+// kernelsOf reads the versions from a list of files with one beginning: the kernels of Proxmox if there are any, else all.
+func kernelsOf(text, beginning string) []string {
 	var own, all []string
 	for line := range strings.Lines(text) {
-		_, version, ok := strings.Cut(strings.TrimSpace(line), "/vmlinuz-")
+		_, version, ok := strings.Cut(strings.TrimSpace(line), beginning)
 		if !ok {
 			continue
 		}

@@ -19,7 +19,24 @@ type Limits struct {
 }
 
 // Objection is why an upgrade must not begin.
-type Objection struct{ Saw, Want, Look, Override string }
+type Objection struct {
+	// About is sources, dpkg, release, removals, holds or space.
+	About                     string
+	Saw, Want, Look, Override string
+}
+
+// Objections are all that is said against an upgrade.
+type Objections []Objection
+
+// Only are those about some subjects.
+func (o Objections) Only(about ...string) Objections {
+	return slices.DeleteFunc(slices.Clone(o), func(one Objection) bool { return !slices.Contains(about, one.About) })
+}
+
+// Except are those that are not about some subjects.
+func (o Objections) Except(about ...string) Objections {
+	return slices.DeleteFunc(slices.Clone(o), func(one Objection) bool { return slices.Contains(about, one.About) })
+}
 
 // nodePackages are what makes a host a Proxmox VE node. Without one of them it is none any more (reference §7.3).
 var nodePackages = []string{
@@ -33,17 +50,17 @@ var codenames = map[int]string{8: "bookworm", 9: "trixie"}
 const simulate = "apt-get -s -o Debug::NoLocking=1 dist-upgrade"
 
 // Objections are all reasons against an upgrade with the present lists (reference §7.2, §7.3). None means that it may begin.
-func (s State) Objections(l Limits) []Objection {
-	return slices.Concat(s.SourceObjections(), s.dpkgObjections(), s.jumps(), s.removals(l), s.holds(l), s.space(l))
+func (s State) Objections(l Limits) Objections {
+	return slices.Concat(s.sources(), s.dpkg(), s.jumps(), s.removals(l), s.holds(l), s.space(l))
 }
 
-// SourceObjections are the reasons against even fetching the lists: repositories of another release, or none of Proxmox VE.
-func (s State) SourceObjections() []Objection {
-	var out []Objection
+// sources are the reasons against even fetching the lists: repositories of another release, or none of Proxmox VE.
+func (s State) sources() Objections {
+	var out Objections
 	major := pve.Major(s.Installed["pve-manager"])
 	if want := codenames[major]; s.IsNode() && want != s.OS.Codename {
 		out = append(out, Objection{
-			Saw: fmt.Sprintf("Proxmox VE %s on Debian %q", s.Installed["pve-manager"], s.OS.Codename), Want: "a release of Proxmox VE that pxrun knows (8, 9) on the Debian that belongs to it",
+			About: "sources", Saw: fmt.Sprintf("Proxmox VE %s on Debian %q", s.Installed["pve-manager"], s.OS.Codename), Want: "a release of Proxmox VE that pxrun knows (8, 9) on the Debian that belongs to it",
 			Look: "cat /etc/os-release; pveversion", Override: "none",
 		})
 	}
@@ -51,7 +68,7 @@ func (s State) SourceObjections() []Objection {
 	for _, e := range s.Files.Sources() {
 		if suite := e.WrongSuite(s.OS.Codename); suite != "" {
 			out = append(out, Objection{
-				Saw:  fmt.Sprintf("%s has suite %s (%s), and this host is Debian %s", e.File, suite, strings.Join(e.URIs, " "), s.OS.Codename),
+				About: "sources", Saw: fmt.Sprintf("%s has suite %s (%s), and this host is Debian %s", e.File, suite, strings.Join(e.URIs, " "), s.OS.Codename),
 				Want: "repositories of the installed release only", Look: "grep -r . " + e.File,
 				Override: "none: a new release is no minor upgrade. " + majorPath(major),
 			})
@@ -60,7 +77,7 @@ func (s State) SourceObjections() []Objection {
 	}
 	if s.IsNode() && !ours {
 		out = append(out, Objection{
-			Saw: "no repository of Proxmox VE is enabled", Want: "one: without it an upgrade keeps Proxmox VE back, or removes parts of it",
+			About: "sources", Saw: "no repository of Proxmox VE is enabled", Want: "one: without it an upgrade keeps Proxmox VE back, or removes parts of it",
 			Look: "grep -rs proxmox /etc/apt/sources.list /etc/apt/sources.list.d", Override: `none; enable one with the module repository: pve = "no-subscription"`,
 		})
 	}
@@ -75,8 +92,8 @@ func majorPath(major int) string {
 	return "The path from 8 to 9: bring all nodes to the newest 8.4, Ceph to squid, run pve8to9 --full on every node until it has no failure, then change the suites and upgrade node by node by Proxmox's guide."
 }
 
-func (s State) dpkgObjections() []Objection {
-	var out []Objection
+func (s State) dpkg() Objections {
+	var out Objections
 	var lost []string
 	for _, b := range s.Unfinished {
 		if b.State == "half-installed" || b.State == "broken" {
@@ -85,19 +102,19 @@ func (s State) dpkgObjections() []Objection {
 	}
 	if len(lost) > 0 {
 		out = append(out, Objection{
-			Saw: "dpkg left packages that it cannot finish by configuring them: " + strings.Join(lost, ", "), Want: "packages that are whole",
+			About: "dpkg", Saw: "dpkg left packages that it cannot finish by configuring them: " + strings.Join(lost, ", "), Want: "packages that are whole",
 			Look: "dpkg --audit", Override: "mend them yourself, most often with apt-get -f install, after reading what it would remove",
 		})
 	}
 	if s.Unknown != "" && !s.Interrupted && len(s.Unfinished) == 0 {
-		out = append(out, Objection{Saw: "apt cannot say what it would do: " + s.Unknown, Want: "a simulated upgrade without an error", Look: simulate, Override: "none"})
+		out = append(out, Objection{About: "dpkg", Saw: "apt cannot say what it would do: " + s.Unknown, Want: "a simulated upgrade without an error", Look: simulate, Override: "none"})
 	}
 	return out
 }
 
 // jumps are key packages that would cross a major release, or go back.
-func (s State) jumps() []Objection {
-	var out []Objection
+func (s State) jumps() Objections {
+	var out Objections
 	told := map[int]bool{}
 	for _, name := range tracked {
 		have := s.Installed[name]
@@ -121,12 +138,12 @@ func (s State) jumps() []Objection {
 			}
 			told[kind] = true
 			out = append(out, Objection{
-				Saw: fmt.Sprintf("the repositories offer %s %s, and %s is installed", name, to, have), Want: fmt.Sprintf("%s %d.x", name, from),
+				About: "release", Saw: fmt.Sprintf("the repositories offer %s %s, and %s is installed", name, to, have), Want: fmt.Sprintf("%s %d.x", name, from),
 				Look: "apt-cache policy " + name, Override: override,
 			})
 		case compare(to, have) < 0:
 			if c, ok := s.Upgrade.Find(name); ok {
-				out = append(out, Objection{Saw: fmt.Sprintf("apt would take %s back from %s to %s", name, have, c.To), Want: "no older version", Look: simulate, Override: "none; see the pins in /etc/apt/preferences.d"})
+				out = append(out, Objection{About: "release", Saw: fmt.Sprintf("apt would take %s back from %s to %s", name, have, c.To), Want: "no older version", Look: simulate, Override: "none; see the pins in /etc/apt/preferences.d"})
 			}
 		}
 	}
@@ -154,7 +171,7 @@ func compare(a, b string) int {
 	return pve.CompareVersions(withoutEpoch(a), withoutEpoch(b))
 }
 
-func (s State) removals(l Limits) []Objection {
+func (s State) removals(l Limits) Objections {
 	var vital, others []string
 	for _, c := range s.Upgrade.Removes {
 		switch {
@@ -164,23 +181,23 @@ func (s State) removals(l Limits) []Objection {
 			others = append(others, c.Name)
 		}
 	}
-	var out []Objection
+	var out Objections
 	if len(vital) > 0 {
 		out = append(out, Objection{
-			Saw: "apt would remove " + strings.Join(vital, ", "), Want: "Proxmox VE left whole", Look: simulate,
+			About: "removals", Saw: "apt would remove " + strings.Join(vital, ", "), Want: "Proxmox VE left whole", Look: simulate,
 			Override: "none; most often the repositories are wrong or incomplete, or another package conflicts: see which with apt-get -s install pve-manager",
 		})
 	}
 	if len(others) > 0 {
 		out = append(out, Objection{
-			Saw: "apt would remove " + strings.Join(others, ", "), Want: "no removal that nobody asked for", Look: simulate,
+			About: "removals", Saw: "apt would remove " + strings.Join(others, ", "), Want: "no removal that nobody asked for", Look: simulate,
 			Override: fmt.Sprintf(`allow_removals = ["%s"]`, strings.Join(others, `", "`)),
 		})
 	}
 	return out
 }
 
-func (s State) holds(l Limits) []Objection {
+func (s State) holds(l Limits) Objections {
 	var wrong []string
 	for _, name := range s.Held {
 		if (slices.Contains(nodePackages, name) || strings.HasPrefix(name, "pve-") || strings.HasPrefix(name, "proxmox-")) && !slices.Contains(l.Holds, name) {
@@ -190,32 +207,32 @@ func (s State) holds(l Limits) []Objection {
 	if len(wrong) == 0 {
 		return nil
 	}
-	return []Objection{{
-		Saw: "on hold: " + strings.Join(wrong, ", "), Want: "no part of Proxmox VE on hold: the others would be upgraded past it",
+	return Objections{{
+		About: "holds", Saw: "on hold: " + strings.Join(wrong, ", "), Want: "no part of Proxmox VE on hold: the others would be upgraded past it",
 		Look: "apt-mark showhold", Override: fmt.Sprintf(`apt-mark unhold %s, or hold = ["%s"] if it is meant`, strings.Join(wrong, " "), strings.Join(wrong, `", "`)),
 	}}
 }
 
 // space compares the room with what is wanted. Archives that have to be fetched come on top.
-func (s State) space(l Limits) []Objection {
-	var out []Objection
+func (s State) space(l Limits) Objections {
+	var out Objections
 	root, boot := s.Free["/"], s.Free["/boot"]
 	need := l.FreeRoot
 	if s.Free[archives].Mount == root.Mount {
 		need += s.Download()
 	} else if a, ok := s.Free[archives]; ok && a.Free < s.Download() {
 		out = append(out, Objection{
-			Saw: fmt.Sprintf("%s free at %s", Bytes(a.Free), archives), Want: Bytes(s.Download()) + " for the packages that are to be fetched", Look: "df -h " + archives, Override: "make room: apt-get clean",
+			About: "space", Saw: fmt.Sprintf("%s free at %s", Bytes(a.Free), archives), Want: Bytes(s.Download()) + " for the packages that are to be fetched", Look: "df -h " + archives, Override: "make room: apt-get clean",
 		})
 	}
 	if root.Free < need {
 		out = append(out, Objection{
-			Saw: fmt.Sprintf("%s free at /", Bytes(root.Free)), Want: Bytes(need), Look: "df -h /", Override: "make room (apt-get clean, old logs), or min_free_root",
+			About: "space", Saw: fmt.Sprintf("%s free at /", Bytes(root.Free)), Want: Bytes(need), Look: "df -h /", Override: "make room (apt-get clean, old logs), or min_free_root",
 		})
 	}
 	if boot.Mount != "" && boot.Free < l.FreeBoot {
 		out = append(out, Objection{
-			Saw: fmt.Sprintf("%s free at /boot", Bytes(boot.Free)), Want: Bytes(l.FreeBoot) + " for a kernel and its initramfs", Look: "df -h /boot; ls /boot",
+			About: "space", Saw: fmt.Sprintf("%s free at /boot", Bytes(boot.Free)), Want: Bytes(l.FreeBoot) + " for a kernel and its initramfs", Look: "df -h /boot; ls /boot",
 			Override: "remove a kernel that is neither running nor the newest (apt-get purge its package), or min_free_boot",
 		})
 	}

@@ -102,6 +102,8 @@ func (b Boot) Doubt() string {
 		return "no kernel is in /boot"
 	case !slices.Contains(b.Kernels, next):
 		return fmt.Sprintf("the next start is pinned to kernel %s, which is not in /boot", next)
+	case !slices.Contains(b.Initramfs, next):
+		return fmt.Sprintf("kernel %s, which the next start takes, has no initramfs in /boot", next)
 	}
 	return ""
 }

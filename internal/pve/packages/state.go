@@ -55,7 +55,7 @@ type Space struct {
 
 // tracked are the packages whose versions matter to decisions.
 var tracked = []string{
-	"proxmox-ve", "pve-manager", "pve-cluster", "pve-ha-manager", "pve-container", "pve-qemu-kvm", "qemu-server", "corosync",
+	"pve-manager", "proxmox-ve", "pve-cluster", "pve-ha-manager", "pve-container", "pve-qemu-kvm", "qemu-server", "corosync",
 	"ceph-base", "ceph-common", "ceph-mon", "ceph-mgr", "ceph-osd", "ceph-mds",
 }
 
