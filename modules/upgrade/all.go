@@ -10,5 +10,5 @@ import (
 
 // All returns the modules of this package.
 func All() []module.Module {
-	return []module.Module{reboot(ownBootID(os.ReadFile))}
+	return []module.Module{packagesDownload(), upgradePackages(), reboot(ownBootID(os.ReadFile))}
 }
