@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pxrun/pxrun/engine/event"
@@ -73,7 +74,8 @@ func (r *run) crossOff(ctx context.Context, changes []module.Change) error {
 	r.mu.Lock()
 	for _, c := range changes {
 		r.pending = slices.DeleteFunc(r.pending, func(p pendingUndo) bool {
-			is := slices.Contains(c.Undoes, p.ID) && (p.Undo.Host == c.Host || c.Host == "")
+			// A change of a node may be taken back through another one; its id begins with the node.
+			is := slices.Contains(c.Undoes, p.ID) && (p.Undo.Host == c.Host || c.Host == "" || strings.HasPrefix(p.ID, c.Host+"/"))
 			if is {
 				gone = append(gone, p)
 			}

@@ -69,6 +69,7 @@ func (g *Guest) plain(values map[string]string) {
 		g.Cores *= number(values["sockets"], 1)
 		cpu := config.ParseProperties(values["cpu"], "cputype")
 		g.CPU = cpu["cputype"]
+		g.UUID = strings.ToLower(config.ParseProperties(values["smbios1"], "")["uuid"])
 		g.Clipboard = config.ParseProperties(values["vga"], "type")["clipboard"] == "vnc"
 	}
 }
@@ -247,4 +248,21 @@ func FormatBytes(n int64) string {
 		return fmt.Sprintf("%d %s", int64(value), unit)
 	}
 	return fmt.Sprintf("%.1f %s", value, unit)
+}
+
+// ParseBytes reads an amount of memory: 512MiB, 4GiB, 1TiB; a number alone is bytes.
+func ParseBytes(text string) (int64, error) {
+	text = strings.TrimSpace(text)
+	shift := 0
+	for unit, bits := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40} {
+		if rest, ok := strings.CutSuffix(text, unit); ok {
+			text, shift = strings.TrimSpace(rest), bits
+			break
+		}
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || n > 1<<(62-shift) {
+		return 0, fmt.Errorf("%q is no amount of memory: write 512MiB, 4GiB or bytes", text)
+	}
+	return n << shift, nil
 }

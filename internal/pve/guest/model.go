@@ -45,7 +45,9 @@ type Guest struct {
 	Memory int64
 	Cores  int
 	// CPU is the type of the virtual processors; "" is Proxmox's default, which runs everywhere.
-	CPU     string
+	CPU string
+	// UUID is the identity that a machine sees as that of its board, in lower case; "" for containers.
+	UUID    string
 	Bridges []string
 	Volumes []Volume
 	// Devices are local devices that keep a machine on its node; Mapped are those that a resource mapping provides.

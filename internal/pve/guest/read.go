@@ -34,7 +34,7 @@ var reads = append(ha.Reads(),
 	file("replication", "/etc/pve/replication.cfg"),
 	file("users", "/etc/pve/user.cfg"),
 	frame.Read{Name: "mappings", Seconds: readSeconds, Pmxcfs: true, Command: `sh -c 'for k in pci usb directory; do echo "#$k"; cat "/etc/pve/mapping/$k.cfg" 2>/dev/null; echo; done'`},
-	frame.Read{Name: "configs", Seconds: 3 * readSeconds, Pmxcfs: true, Command: `sh -c 'head -v -n 100000 /etc/pve/nodes/*/qemu-server/*.conf /etc/pve/nodes/*/lxc/*.conf 2>/dev/null | grep -E "^(==> |\\[|(name|hostname|memory|cores|sockets|cpu|tags|lock|template|onboot|vga|ivshmem|amd-sev|intel-tdx|rootfs|vmstate):|(net|usb|hostpci|serial|parallel|virtiofs|dev|ide|sata|scsi|virtio|unused|mp|efidisk|tpmstate)[0-9]+:)"; :'`},
+	frame.Read{Name: "configs", Seconds: 3 * readSeconds, Pmxcfs: true, Command: `sh -c 'head -v -n 100000 /etc/pve/nodes/*/qemu-server/*.conf /etc/pve/nodes/*/lxc/*.conf 2>/dev/null | grep -E "^(==> |\\[|(name|hostname|memory|cores|sockets|cpu|tags|lock|template|onboot|smbios1|vga|ivshmem|amd-sev|intel-tdx|rootfs|vmstate):|(net|usb|hostpci|serial|parallel|virtiofs|dev|ide|sata|scsi|virtio|unused|mp|efidisk|tpmstate)[0-9]+:)"; :'`},
 )
 
 var probe = transport.Command{Timeout: probeTimeout, Script: frame.Script(reads...)}

@@ -34,7 +34,7 @@ const notHere = 3
 // cephScript asks Ceph for its state and whether it bears that some nodes ($1) stop: all of their OSDs at once, those of the
 // folders on the node ($2) included, and their monitors ($3: further names of the node's). HEALTH_OK says nothing about that
 // (reference §8.6). A node that is not in the CRUSH map has no OSDs (status 2). A monitor is asked about only if it is in the
-// monmap: for an unknown name Ceph says yes.
+// monmap: for an unknown name Ceph says yes. With $4 nothing is asked about stops.
 const cephScript = `[ -e /etc/ceph/ceph.conf ] || exit 3
 q() { timeout -k 2 15 ceph --connect-timeout 10 "$@" 2>&1 </dev/null; }
 say() { printf '\n#%s\n' "$1"; }
@@ -51,6 +51,7 @@ done
 for i in $2; do case $dump in *"\"osd\":$i,"*) ids="$ids $i";; esac; done
 ids=$(printf '%s\n' $ids | sort -un)
 for m in $1 $3; do case $mons in *"\"name\":\"$m\""*) case " $names " in *" $m "*) ;; *) names="$names $m";; esac;; esac; done
+if [ -n "$4" ]; then say end; exit 0; fi
 say "asked osd"; echo $ids
 if [ -n "$ids" ]; then say "osd stop"; q osd ok-to-stop $ids; echo "exit $?"; fi
 say "asked mon"; echo $names
@@ -84,6 +85,11 @@ func (r *reader) askCeph(ctx context.Context) {
 		return
 	}
 	osds, mons := r.daemons()
+	r.f.Mons = strings.Fields(mons)
+	noStop := ""
+	if r.o.NoStop {
+		noStop = "1"
+	}
 	names := strings.Join(append([]string{r.f.own()}, r.f.namesIn(r.o.Away)...), " ")
 	for _, host := range append(from, r.node) {
 		conn, err := r.t.Conn(ctx, host)
@@ -91,7 +97,7 @@ func (r *reader) askCeph(ctx context.Context) {
 			r.f.Ceph = &CephFacts{Silence: err.Error()}
 			continue
 		}
-		result, err := conn.Run(ctx, transport.Command{Script: cephScript, Argv: []string{names, osds, mons}, Timeout: cephTimeout})
+		result, err := conn.Run(ctx, transport.Command{Script: cephScript, Argv: []string{names, osds, mons, noStop}, Timeout: cephTimeout})
 		switch {
 		case err != nil:
 			r.f.Ceph = &CephFacts{Silence: err.Error()}
@@ -217,6 +223,12 @@ var benign = []string{
 
 // ofAbsence are health checks that say no more than that daemons are away, which nodes under way explain.
 var ofAbsence = []string{"MON_DOWN", "OSD_DOWN", "OSD_HOST_DOWN", "PG_DEGRADED"}
+
+// Harmless reports whether a health check says nothing about a node that goes down, or no more than what nodes that are away
+// explain. Flags of single hosts are for their own gate.
+func Harmless(check string, away bool, accept []string) bool {
+	return slices.Contains(benign, check) || slices.Contains(accept, check) || check == "OSD_FLAGS" || away && slices.Contains(ofAbsence, check)
+}
 
 // ceph judges Ceph; without any there is nothing to judge.
 func (f Facts) ceph(o Options) []Verdict {

@@ -35,8 +35,24 @@ type Move struct {
 	// Network is what the data goes over; the zero value is the datacenter's choice. Bwlimit is in KiB a second.
 	Network netip.Prefix
 	Bwlimit int
+	// EndStalled says that a live move which does not end in time is ended, in order, instead of being left to itself.
+	EndStalled bool
+	// Frozen is, after a live move, how long the machine stood still at its end, as the migration's log says; 0 if it does not.
+	Frozen time.Duration
 
 	running bool // when it set out
+}
+
+// StallError is a live move that did not come to its end in time, since the machine writes memory faster than the network
+// carries. It was ended, and the machine runs where it was.
+type StallError struct {
+	Guest    string
+	After    time.Duration
+	Progress string // the last that the migration said
+}
+
+func (e *StallError) Error() string {
+	return fmt.Sprintf("%s did not arrive within %s and the move was ended; the last that it said: %s", e.Guest, e.After, e.Progress)
 }
 
 // landTime is how long the state may lag behind the end of a migration's task: the config is there at once, a container
@@ -196,12 +212,78 @@ func (m *Move) byHand(ctx context.Context, t module.Target) error {
 	}
 	var failed error
 	switch {
+	case err != nil && m.EndStalled && m.running && m.Guest.Kind == guest.VM:
+		if stalled := m.end(ctx, t, lines.Text()); stalled != nil {
+			return stalled
+		}
+		failed = err // it ended by itself meanwhile
 	case err != nil:
 		failed = fmt.Errorf("%w\nA migration that is at work is not cut off. Look: %s; systemctl status 'pxrun-*' on %s", err, m.look(), m.Guest.Node)
 	case r.Exit != 0:
 		failed = fmt.Errorf("%s: exit %d: %s", strings.Join(c.Argv[:2], " "), r.Exit, Because(lines.Text()))
 	}
+	m.Frozen = frozen(lines.Text())
 	return m.settle(ctx, t, failed)
+}
+
+// downtime is how QEMU's migration tells at its end for how long the machine stood still.
+var downtime = regexp.MustCompile(`downtime (\d+) ms`)
+
+func frozen(lines []string) time.Duration {
+	for _, line := range slices.Backward(lines) {
+		if found := downtime.FindStringSubmatch(line); found != nil && strings.Contains(line, "average migration speed") {
+			ms, _ := strconv.Atoi(found[1])
+			return time.Duration(ms) * time.Millisecond
+		}
+	}
+	return 0
+}
+
+// endTime is how long a migration that was told to end may take to clean up behind itself.
+const endTime = 3 * time.Minute
+
+// end tells a migration that is still at work to end: qm defers the signal, ends the migration and cleans up (reference §6.1). It
+// returns nil if the migration was not at work any more.
+func (m *Move) end(ctx context.Context, t module.Target, lines []string) error {
+	if active, err := jobActive(ctx, t, m.Guest); err == nil && !active {
+		return nil
+	}
+	conn, err := t.Conn(ctx, m.Guest.Node)
+	if err != nil {
+		return err
+	}
+	unit := detach.Unit(m.Guest.Node, jobName(m.Guest.ID))
+	kill := transport.Command{Argv: []string{"systemctl", "kill", "--signal=TERM", unit}, Mutates: true, Timeout: 30 * time.Second}
+	if r, err := conn.Run(ctx, kill); err != nil {
+		return err
+	} else if err := r.Err(kill); err != nil {
+		return err
+	}
+	var last verdict
+	err = t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("the migration of %s has ended", m.Guest), Timeout: endTime, Every: 2 * time.Second, Check: func(ctx context.Context) error {
+		if active, err := jobActive(ctx, t, m.Guest); err != nil || active {
+			return errors.Join(err, errors.New("it is at work (look: "+m.look()+")"))
+		}
+		site, err := Again(ctx, t, m.Actor, m.Guest.Node, m.Target)
+		if err != nil {
+			return err
+		}
+		if last = m.judge(site); !last.final {
+			return errors.New(last.text)
+		}
+		return nil
+	}})
+	switch {
+	case err != nil:
+		return err
+	case last.done:
+		return nil
+	}
+	progress := "nothing"
+	if len(lines) > 0 {
+		progress = logTime.ReplaceAllString(lines[len(lines)-1], "")
+	}
+	return &StallError{Guest: m.Guest.String(), After: m.Timeout, Progress: progress}
 }
 
 func (m *Move) look() string {

@@ -1,0 +1,89 @@
+package upgrade
+
+import (
+	"testing"
+
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/testkit/labkit"
+	"github.com/pxrun/pxrun/lab"
+	labguest "github.com/pxrun/pxrun/lab/guest"
+	"github.com/pxrun/pxrun/lab/storage"
+	"github.com/stretchr/testify/require"
+)
+
+// drainLab is a formed cluster of three nodes with a shared storage; pve2 is drained.
+func drainLab(t *testing.T, change func(*lab.Spec)) *labkit.Target {
+	t.Helper()
+	tgt := labkit.New(t, 3, func(s *lab.Spec) {
+		s.Hosts = append(s.Hosts, lab.HostSpec{Name: "nas", Address: "192.0.2.90", Exports: []storage.Export{{Kind: "nfs", Name: "/srv/san"}}})
+		if change != nil {
+			change(s)
+		}
+	})
+	tgt.Form()
+	tgt.Must("pve1", "pvesm add nfs san --server 192.0.2.90 --export /srv/san --content images,rootdir")
+	tgt.Of = tgt.All[1]
+	tgt.All = tgt.All[1:2]
+	return tgt
+}
+
+func addGuest(t *testing.T, tgt *labkit.Target, node string, s labguest.Spec) {
+	t.Helper()
+	require.NoError(t, tgt.Lab.AddGuest(t.Context(), node, s))
+}
+
+func onSAN(id int) labguest.Spec {
+	return labguest.Spec{ID: id, Running: true, MemoryMiB: 1024, Disks: []labguest.Disk{{Storage: "san", SizeGiB: 4}}}
+}
+
+func drainModule() module.Module { return drain(nobody, nobody) }
+
+func records[R module.Record](tgt *labkit.Target) []R {
+	var out []R
+	for _, r := range tgt.Records() {
+		if r, ok := r.(R); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func TestDrainAndRelease(t *testing.T) {
+	t.Parallel()
+	tgt := drainLab(t, nil)
+	addGuest(t, tgt, "pve2", onSAN(100))
+	addGuest(t, tgt, "pve2", labguest.Spec{ID: 101, Type: "lxc", Running: true, MemoryMiB: 512, Disks: []labguest.Disk{{Storage: "san", SizeGiB: 1}}})
+	addGuest(t, tgt, "pve2", labguest.Spec{ID: 102, Name: "pinned", Running: true, MemoryMiB: 512, Options: map[string]string{"hostpci0": "0000:01:00.0"}})
+	addGuest(t, tgt, "pve2", onSAN(103))
+	stopped := onSAN(104)
+	stopped.Running = false
+	addGuest(t, tgt, "pve2", stopped)
+	tgt.Must("pve1", "ha-manager add vm:103 --state started")
+	tgt.Eventually("pve1", "ha-manager status | grep -q 'vm:103 (pve2, started)'")
+
+	_, err := tgt.Plan(drainModule(), "")
+	require.ErrorContains(t, err, "vm 102 (pinned): it uses devices of its node: hostpci0")
+	require.ErrorContains(t, err, "ct 101 (guest101): it is a running container")
+
+	const policy = "policy = \"shutdown\"\ncontainers = \"restart_container\"\nbring_home = \"moved\""
+	made := tgt.Converge(drainModule(), policy)
+	require.Contains(t, made, "put pve2 into maintenance, and follow its HA guests to other nodes")
+	require.Contains(t, made, "shut down vm 102 (pinned) until pve2 is back")
+	require.Empty(t, tgt.Must("pve2", "ls /run/qemu-server/*.pid /sys/fs/cgroup/lxc/[0-9]* 2>/dev/null || true"))
+	for _, id := range []int{100, 101, 103} {
+		require.Len(t, tgt.Lab.Guests().Where(id), 1, "%d", id)
+		require.NotContains(t, tgt.Lab.Guests().Where(id), "pve2")
+	}
+	require.Len(t, records[module.Moved](tgt), 3)
+
+	made = tgt.Converge(release(), "")
+	require.Contains(t, made, "start vm 102 (pinned) again")
+	for _, id := range []int{100, 101, 102, 103} {
+		require.Equal(t, []string{"pve2"}, tgt.Lab.Guests().Where(id), "%d", id)
+	}
+	require.NotContains(t, tgt.Must("pve1", "ha-manager status"), "maintenance")
+	require.Equal(t, "ok\n", tgt.Must("pve2", "[ -e /var/lib/pxrun/rolling.json ] || echo ok"))
+	changes, err := tgt.Plan(release(), "")
+	require.NoError(t, err)
+	require.Empty(t, changes)
+}

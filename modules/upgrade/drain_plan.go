@@ -1,0 +1,219 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve/guest"
+	"github.com/pxrun/pxrun/internal/pve/rolling"
+	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/pxrun/pxrun/modules/internal/moves"
+)
+
+// emptying is a node that is being emptied.
+type emptying struct {
+	node    string
+	args    drainArgs
+	w       *world
+	old     *ledger // what an earlier attempt has written; nil if there was none
+	workers int
+}
+
+// changes are what is left to do until the node is empty: nothing if it is.
+func (e emptying) changes(t module.Target, plans []rolling.Plan) []module.Change {
+	l := ledger{Run: t.Run(), Node: e.node, Since: e.w.Now.Unix(), Home: e.args.BringHome, Guests: []ledgerGuest{}}
+	if e.old != nil {
+		l = *e.old
+	}
+	var acts []module.Change
+	if e.wantsNoout() {
+		l.NooutHost, l.Noout = e.node, true
+		acts = append(acts, e.noout())
+	}
+	maintenance, enter := e.wantsMaintenance()
+	l.Maintenance = l.Maintenance || enter
+	var decided []ledgerGuest
+	var stops, moving []module.Change
+	following := false
+	for _, p := range plans {
+		g, ok := e.w.Guest(p.ID)
+		if running, known := e.w.Runs(g); !ok || known && !running {
+			continue
+		}
+		d := ledgerGuest{SID: g.SID(), Guest: g.String(), To: p.To, State: g.Managed.State}
+		switch {
+		case p.Fate == rolling.Stays:
+			d.Fate, d.To = fateLeft, ""
+		case p.Fate == rolling.StopsIt:
+			d.Fate, d.To = fateStopped, ""
+			stops = append(stops, e.stop(g))
+		case p.ByHA:
+			d.Fate, following = fateHA, true
+		default:
+			d.Fate = fateMoved
+			moving = append(moving, e.move(g, p))
+		}
+		decided = append(decided, d)
+	}
+	acts = append(acts, stops...)
+	if enter || maintenance && following {
+		acts = append(acts, e.maintain(plans, enter))
+	}
+	acts = append(acts, moving...)
+	l = l.with(decided)
+	if len(acts) == 0 && (e.old != nil && e.noted(decided) || len(decided) == 0) {
+		return nil
+	}
+	return append([]module.Change{e.note(l)}, acts...)
+}
+
+// noted reports whether the ledger has these guests as decided.
+func (e emptying) noted(decided []ledgerGuest) bool {
+	return !slices.ContainsFunc(decided, func(d ledgerGuest) bool {
+		was, ok := e.old.find(d.SID)
+		return !ok || was.Fate != d.Fate
+	})
+}
+
+// note writes down what runs where, before anything is touched.
+func (e emptying) note(l ledger) module.Change {
+	return module.Change{
+		ID: e.node + "/ledger", Host: e.node, Action: module.Create, Summary: fmt.Sprintf("write down what runs on %s, and where it goes", e.node),
+		Imperative: true, // it is written anew when something is decided otherwise
+		Undo: &module.Undo{Host: e.node, Summary: "forget what ran on " + e.node, Command: transport.Command{
+			Script: dropLedgerScript, Mutates: true, Timeout: time.Minute,
+		}},
+		Apply: func(ctx context.Context, t module.Target) error { return writeLedger(ctx, t, l) },
+	}
+}
+
+// wantsNoout: Ceph must not begin to copy the data of OSDs that are away for a restart.
+func (e emptying) wantsNoout() bool {
+	return len(e.w.osds(e.node)) > 0 && !e.w.nooutSet(e.node) && !e.w.ceph.Map.Has("noout")
+}
+
+func (e emptying) noout() module.Change {
+	actor := e.w.ceph.From
+	return module.Change{
+		ID: e.node + "/noout", Host: e.node, Action: module.Update, Summary: "set noout for the OSDs of " + e.node,
+		Undo: &module.Undo{Host: actor, Summary: "unset noout for the OSDs of " + e.node, Command: transport.Command{
+			Argv: []string{"timeout", "60", "ceph", "--connect-timeout", "30", "osd", "unset-group", "noout", e.node}, Mutates: true, Timeout: 2 * time.Minute,
+		}},
+		Apply: func(ctx context.Context, t module.Target) error {
+			return runOn(ctx, t, actor, "set noout", transport.Command{
+				Argv: []string{"timeout", "60", "ceph", "--connect-timeout", "30", "osd", "set-group", "noout", e.node}, Mutates: true, Timeout: 2 * time.Minute,
+			})
+		},
+	}
+}
+
+// wantsMaintenance reports whether the HA manager has anything to do with the node, and whether maintenance is still to be asked
+// for. Without resources no CRM would take the command (reference §5.6).
+func (e emptying) wantsMaintenance() (used, enter bool) {
+	if e.w.HA == nil || len(e.w.HA.Resources) == 0 {
+		return false, false
+	}
+	m := e.w.HA.Manager
+	return true, m == nil || !slices.Contains(m.Maintenance, e.node)
+}
+
+// leaveScript ends the maintenance of a node ($1) if it still is in it.
+const leaveScript = `tr -d ' \n' </etc/pve/ha/manager_status | grep -q "\"node_request\":{.*\"$1\":{\"maintenance\":1}" || exit 0
+exec ha-manager crm-command node-maintenance disable "$1"`
+
+// maintain asks for maintenance, and follows the guests under HA to where they truly are.
+func (e emptying) maintain(plans []rolling.Plan, enter bool) module.Change {
+	actor := e.w.actor
+	c := module.Change{
+		ID: e.node + "/maintenance", Host: e.node, Action: module.Update,
+		Summary: "put " + e.node + " into maintenance, and follow its HA guests to other nodes",
+	}
+	if enter {
+		c.Undo = &module.Undo{Host: actor, Summary: "end the maintenance of " + e.node, Command: transport.Command{
+			Script: leaveScript, Argv: []string{e.node}, Mutates: true, Timeout: 2 * time.Minute,
+		}}
+	} else {
+		c.ID = e.node + "/maintenance/follow"
+		c.Summary = "follow the HA guests of " + e.node + " to other nodes"
+	}
+	c.Apply = func(ctx context.Context, t module.Target) error {
+		f := &evacuation{node: e.node, actor: actor, workers: e.workers, args: e.args, enter: enter, expected: plans}
+		return f.run(ctx, t)
+	}
+	return c
+}
+
+func (e emptying) id(g guest.Guest) string { return e.node + "/drain/" + g.SID() }
+
+// move takes a guest that is not under HA to another node.
+func (e emptying) move(g guest.Guest, p rolling.Plan) module.Change {
+	out := max(e.workers, 1)
+	c := module.Change{
+		ID: e.id(g), Host: e.node, Action: module.Update, Group: e.node + "/drain",
+		Slots:   map[string]int{"from " + e.node: out, "to " + p.To: max(out/2, 1)},
+		Summary: fmt.Sprintf("move %s to %s, %s", g, p.To, p.Way), Before: e.node, After: p.To,
+		Apply: func(ctx context.Context, t module.Target) error {
+			m := mover{emptying: e, guest: g, to: p.To, options: p.Options()}
+			return m.run(ctx, t)
+		},
+	}
+	if p.Way == guest.Restart {
+		c.Risk = module.RiskDisruptive
+	}
+	if e.args.BringHome != string(rolling.ReturnNever) {
+		c.Undo = &module.Undo{Host: e.w.actor, Summary: fmt.Sprintf("bring %s back to %s", g, e.node), Command: transport.Command{
+			Script: bringBackScript, Argv: []string{g.Kind.Tool(), strconv.Itoa(g.ID), p.To, e.node}, Mutates: true, Timeout: e.args.Move,
+		}}
+	}
+	return c
+}
+
+// bringBackScript takes a guest ($2, with the program $1) back from $3 to $4, if it still is where it was put and nothing holds it.
+// pvesh passes it on to the node that the guest is on.
+const bringBackScript = `kind=qemu; [ "$1" = pct ] && kind=lxc
+conf=$([ "$kind" = lxc ] && echo lxc || echo qemu-server)
+[ -e "/etc/pve/nodes/$3/$conf/$2.conf" ] || exit 0
+grep -q '^lock:' "/etc/pve/nodes/$3/$conf/$2.conf" && { echo "$2 is locked" >&2; exit 1; }
+how=--online; [ "$kind" = lxc ] && how=--restart
+exec pvesh create "/nodes/$3/$kind/$2/migrate" --target "$4" "$how" 1`
+
+// stop shuts a guest down for the time that the node is away.
+func (e emptying) stop(g guest.Guest) module.Change {
+	c := module.Change{
+		ID: e.id(g), Host: e.node, Action: module.Update, Risk: module.RiskDisruptive, Group: e.node + "/drain",
+		Slots:   map[string]int{"from " + e.node: max(e.workers, 1)},
+		Summary: fmt.Sprintf("shut down %s until %s is back", g, e.node), Before: "running", After: "stopped",
+		Undo: &module.Undo{Host: e.node, Summary: "start " + g.String(), Command: transport.Command{
+			Script: startScript, Argv: []string{g.Kind.Tool(), strconv.Itoa(g.ID), g.SID(), g.Managed.State}, Mutates: true, Timeout: 5 * time.Minute,
+		}},
+		Apply: func(ctx context.Context, t module.Target) error { return e.shutDown(ctx, t, g) },
+	}
+	return c
+}
+
+// startScript starts a guest ($2, with the program $1) unless it runs. One that is under HA ($3, wanted in state $4) is started by the
+// HA manager.
+const startScript = `if [ -n "$4" ] && [ "$4" != ignored ]; then
+	ha-manager set "$3" --state "$4" || exit 1
+else
+	case $("$1" status "$2") in *running*) ;; *) "$1" start "$2" || exit 1;; esac
+fi
+rm -f "` + stoppedNotes + `$3"`
+
+// mover is moves.Move with what a drain adds: waiting for locks, trying again, and recording.
+type mover struct {
+	emptying
+	guest   guest.Guest
+	to      string
+	options guest.Options
+}
+
+func (m *mover) job() *moves.Move {
+	return &moves.Move{
+		Guest: m.guest, Move: guest.Move{Target: m.to}, Actor: m.w.actor, Options: m.options, Shutdown: m.args.Shutdown, Timeout: m.args.Move, Bwlimit: m.args.Bwlimit, EndStalled: true,
+	}
+}
