@@ -28,6 +28,8 @@ func main() {
 	var err error
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
 		err = worker(ctx, os.Args[2:])
+	} else if len(os.Args) > 1 && os.Args[1] == proofRow {
+		err = prove(os.Args[2:])
 	} else {
 		err = compare(ctx, os.Args[1:])
 	}
@@ -126,6 +128,12 @@ func compare(ctx context.Context, args []string) error {
 
 // measureAll measures what the options ask for.
 func measureAll(ctx context.Context, o options, dir string, r *report) error {
+	if err := r.proofs(ctx); err != nil {
+		return err
+	}
+	if o.only == proofRow {
+		return nil
+	}
 	if o.only != statusRow {
 		if err := measureFarm(ctx, o, dir, r); err != nil {
 			return err

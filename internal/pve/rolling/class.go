@@ -97,13 +97,12 @@ func (m *sim) has(p *place, n need) bool {
 	return true
 }
 
-// could reports whether a node is worth asking about: nothing that is known for the guest's whole class speaks against it.
+// could reports whether a node that takes guests is worth asking about: nothing that is known for the guest's whole class speaks against it.
 func (m *sim) could(r *resident, to int, fit []uint64) bool {
-	p := &m.places[to]
-	if p.unfit != "" || p.out || to == r.at || fit[to/64]&(1<<(to%64)) == 0 {
+	if fit[to/64]&(1<<(to%64)) == 0 {
 		return false
 	}
-	if len(r.Jobs) > 0 && !slices.ContainsFunc(r.Jobs, func(j guest.Job) bool { return j.Target == p.name }) {
+	if len(r.Jobs) > 0 && !slices.ContainsFunc(r.Jobs, func(j guest.Job) bool { return j.Target == m.places[to].name }) {
 		return false
 	}
 	return len(m.refused) == 0 || !m.refused[m.pair(r, to)]

@@ -79,26 +79,3 @@ func TestFiveNodesOfEveryKind(t *testing.T) {
 		require.Equal(t, Votes{Left: 4, Needed: 3}, r.Votes)
 	}
 }
-
-// Thirty-two nodes with a thousand guests, one at a time and as many as a tenth.
-func TestThirtyTwoNodesWithAThousandGuests(t *testing.T) {
-	w := large(32, 1000)
-	p := w.prove()
-	require.Empty(t, p.Blocks)
-	require.Len(t, p.Rounds, 32)
-	require.Equal(t, "pve1", p.Order[31], "the HA manager's master")
-	told := 0
-	for _, r := range p.Rounds {
-		require.Equal(t, Votes{Left: 31, Needed: 17}, r.Votes)
-		require.Positive(t, r.Least.Bytes)
-		told += len(r.Steps[0].Guests)
-	}
-	require.GreaterOrEqual(t, told, 1000)
-	require.Less(t, p.Again, 100, "nearly all guests move once")
-
-	w.s.Max.Percent, w.s.Canary, w.s.Return = 10, 1, ReturnMoved
-	p = w.prove()
-	require.Empty(t, p.Blocks)
-	require.Len(t, p.Rounds, 12, "the first alone, ten of three, the master alone")
-	require.Zero(t, p.Again, "all have come home before")
-}

@@ -89,15 +89,15 @@ func (m *sim) better(movers []*mover, try func([]*mover) int64) bool {
 
 // attempt gives each guest the best node at the moment, one after the other. It returns how much memory found no room.
 func (m *sim) attempt(movers []*mover, how manner) (left int64) {
-	free := m.frees()
+	b := m.board()
 	for _, v := range movers {
 		v.choice = -1
 		if v.stuck != nil {
 			continue
 		}
-		if to := m.pick(v, free, how); to >= 0 {
+		if to := m.pick(v, b, how); to >= 0 {
 			v.choice = to
-			free[to] -= v.r.Memory
+			b.free[to] -= v.r.Memory
 		} else if v.stuck == nil {
 			left += max(v.r.Memory, 1)
 		}
@@ -107,36 +107,49 @@ func (m *sim) attempt(movers []*mover, how manner) (left int64) {
 
 // attemptNarrow packs those first that have the fewest nodes to choose from.
 func (m *sim) attemptNarrow(movers []*mover) int64 {
-	free := m.frees()
+	b := m.board()
 	width := make(map[*mover]int, len(movers))
 	for _, v := range movers {
-		width[v] = m.width(v, free)
+		width[v] = m.width(v, b)
 	}
 	ordered := slices.Clone(movers)
 	slices.SortStableFunc(ordered, func(a, b *mover) int { return cmp.Compare(width[a], width[b]) })
 	return m.attempt(ordered, fitting)
 }
 
-func (m *sim) width(v *mover, free []int64) (n int) {
-	for to := range m.places {
-		if m.room(v, to, free) {
+func (m *sim) width(v *mover, b *board) (n int) {
+	for _, to := range b.open {
+		if m.room(v, to, b) {
 			n++
 		}
 	}
 	return n
 }
 
-func (m *sim) frees() []int64 {
-	free := make([]int64, len(m.places))
+// board is what is looked at of the nodes for each guest, side by side in memory. free is what would be left on them.
+type board struct {
+	open []int // the nodes to which guests may go
+	free []int64
+	back []bool
+	part []float64 // one byte as a share of the node's memory
+}
+
+func (m *sim) board() *board {
+	n := len(m.places)
+	b := &board{open: make([]int, 0, n), free: make([]int64, n), back: make([]bool, n), part: make([]float64, n)}
 	for i := range m.places {
-		free[i] = m.places[i].free
+		p := &m.places[i]
+		if p.unfit == "" && !p.out {
+			b.open = append(b.open, i)
+		}
+		b.free[i], b.back[i], b.part[i] = p.free, p.back, 1/float64(max(p.capacity, 1))
 	}
-	return free
+	return b
 }
 
 // room reports whether a node may be asked about and has the memory.
-func (m *sim) room(v *mover, to int, free []int64) bool {
-	if free[to] < v.r.Memory && !m.s.Overcommit || !m.could(v.r, to, v.fit) {
+func (m *sim) room(v *mover, to int, b *board) bool {
+	if b.free[to] < v.r.Memory && !m.s.Overcommit || !m.could(v.r, to, v.fit) {
 		return false
 	}
 	if len(v.no) == 0 {
@@ -147,20 +160,19 @@ func (m *sim) room(v *mover, to int, free []int64) bool {
 }
 
 // pick chooses a node: first of all one that is through, so that the guest need not move again.
-func (m *sim) pick(v *mover, free []int64, how manner) int {
+func (m *sim) pick(v *mover, b *board, how manner) int {
 	for v.stuck == nil {
 		best, choices, score := -1, 0, 0.0
-		for to := range m.places {
-			if !m.room(v, to, free) {
+		for _, to := range b.open {
+			if !m.room(v, to, b) {
 				continue
 			}
 			choices++
-			p := &m.places[to]
-			s := p.share(free[to] - v.r.Memory)
+			s := float64(b.free[to]-v.r.Memory) * b.part[to]
 			if how == fitting {
-				s = -float64(free[to])
+				s = -float64(b.free[to])
 			}
-			if best < 0 || p.back && !m.places[best].back || p.back == m.places[best].back && s > score {
+			if best < 0 || b.back[to] && !b.back[best] || b.back[to] == b.back[best] && s > score {
 				best, score = to, s
 			}
 		}
@@ -170,14 +182,6 @@ func (m *sim) pick(v *mover, free []int64, how manner) int {
 		}
 	}
 	return -1
-}
-
-// share is how much of a node's memory so many bytes are.
-func (p *place) share(bytes int64) float64 {
-	if p.capacity <= 0 {
-		return -1
-	}
-	return float64(bytes) / float64(p.capacity)
 }
 
 // takes asks whether a node takes the guest, and remembers the answer.
@@ -203,9 +207,12 @@ func (m *sim) settleMovers(movers []*mover) {
 		if v.choice < 0 {
 			continue
 		}
-		if !m.takes(v, v.choice) { // the room on a storage that others of this node took meanwhile
-			v.choice = -1
-			continue
+		if short, _ := m.full(v.choice, v.confirmed); short > 0 || !m.takes(v, v.choice) {
+			// Others have taken the room on a storage meanwhile.
+			v.asked = -1
+			if v.choice = m.pick(v, m.board(), fitting); v.choice < 0 {
+				continue
+			}
 		}
 		m.give(v.leaving, v.choice, v.confirmed, m.reason(v))
 	}

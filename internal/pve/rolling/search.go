@@ -24,7 +24,7 @@ func (m *sim) search(movers []*mover) int64 {
 			sum += max(v.r.Memory, 1)
 		}
 	}
-	f := finder{m: m, list: list, free: m.frees(), budget: min(searchStep, searchRun-m.searched)}
+	f := finder{m: m, list: list, board: m.board(), budget: min(searchStep, searchRun-m.searched)}
 	spent := f.budget
 	found := f.place(0)
 	m.searched += spent - f.budget
@@ -38,9 +38,9 @@ func (m *sim) search(movers []*mover) int64 {
 }
 
 type finder struct {
-	m      *sim
-	list   []*mover
-	free   []int64
+	m    *sim
+	list []*mover
+	*board
 	budget int
 }
 
@@ -51,8 +51,8 @@ func (f *finder) place(k int) bool {
 	}
 	v := f.list[k]
 	var targets []int
-	for to := range f.free {
-		if f.m.room(v, to, f.free) {
+	for _, to := range f.open {
+		if f.m.room(v, to, f.board) {
 			targets = append(targets, to)
 		}
 	}
