@@ -121,7 +121,7 @@ func (m *sim) ask(r *resident, to int, o guest.Options) guest.Move {
 	}
 	o.Overcommit = true
 	move := m.x.CanMove(g, m.places[to].name, o)
-	if said, asked := m.s.Preconditions[r.ID]; asked && r.original && !(said.Refused != "" && r.Lock != "") {
+	if said, asked := m.s.Preconditions[r.ID]; asked && !(said.Refused != "" && r.Lock != "") {
 		move.Add(said, o)
 	}
 	if move.Has(guest.CPUDiffers) {

@@ -24,9 +24,9 @@ type leaving struct {
 
 // earlier is what a move changes of a guest.
 type earlier struct {
-	at, home        int
-	moved, original bool
-	jobs            []guest.Job
+	at, home int
+	moved    bool
+	jobs     []guest.Job
 }
 
 // drain decides what happens to every guest of some nodes that are emptied at the same time, and moves those that move. The
@@ -68,6 +68,9 @@ func (m *sim) sort(i int) leaving {
 		return l
 	case !r.running:
 		p.Fate, p.Policy, p.Why = Stays, "", "it does not run"
+		if r.ByHA() && r.Managed.State == "started" {
+			p.Notes = append(p.Notes, "the HA manager is to start it, and moves it when it does")
+		}
 		return l
 	}
 	if r.Lock != "" {
@@ -120,7 +123,7 @@ func (m *sim) leave(l *leaving, why string) {
 // give puts a guest where it moves to.
 func (m *sim) give(l *leaving, to int, move guest.Move, why string) {
 	r := &m.guests[l.i]
-	l.before = earlier{r.at, r.home, r.moved, r.original, r.Jobs}
+	l.before = earlier{r.at, r.home, r.moved, r.Jobs}
 	l.to, l.move = to, move
 	if r.ByHA() {
 		r.home = r.at // the HA manager brings it back to the node that it leaves

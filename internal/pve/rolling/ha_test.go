@@ -34,7 +34,7 @@ func TestTheHAManagersChoiceIsForetold(t *testing.T) {
 		"a static scheduler looks at memory": {func(w *world) {
 			w.guest(101, "pve2", 50*gib).guest(102, "pve3", 40*gib).managed(102).guest(103, "pve4", 45*gib)
 			w.s.Scheduler = "static"
-		}, "pve3", "the node with the fewest HA services; the HA manager decides"},
+		}, "pve3", "the node with the most memory left, as the static scheduler weighs it; the HA manager decides"},
 		"the highest priority of its affinity": {func(w *world) {
 			w.rule(affinity(true, ha.Nodes{"pve1": 9, "pve3": 1, "pve4": 2}, "vm:100"))
 		}, "pve4", "of the nodes of its affinity with priority 2; the HA manager decides"},
@@ -182,4 +182,17 @@ func TestAServiceThatCannotGoBackBlocks(t *testing.T) {
 	require.NotEmpty(t, p.Blocks)
 	require.Equal(t, "pve2: vm 100 (g100): the HA manager would bring it back to pve2, where it cannot go: its processor is the node's own (cpu: host), and pve2 lacks the flag avx", p.Blocks[0].String())
 	require.Equal(t, HAGate, p.Blocks[0].Gate)
+}
+
+func TestServicesThatLeftCountNoMore(t *testing.T) {
+	w := newWorld("pve1", "pve2", "pve3")
+	stay := func(r *ha.Resource) { r.Failback = false }
+	w.guest(100, "pve2", gib).guest(101, "pve2", gib).guest(102, "pve3", 8*gib).guest(103, "pve1", gib).guest(104, "pve1", gib)
+	for id := 100; id < 105; id++ {
+		w.managed(id, stay)
+	}
+	p := w.prove()
+	require.Empty(t, p.Blocks)
+	require.Equal(t, "pve2", p.Order[0])
+	require.Equal(t, "pve2", plan(t, p, "pve3", 102).To, "both of its services are elsewhere and stay there")
 }

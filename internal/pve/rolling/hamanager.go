@@ -193,7 +193,7 @@ func (p *placement) choose(m *sim, i, home int) (at int, why string) {
 	case home >= 0 && c.good(m, now, top):
 		return now, "it is where the HA manager wants it"
 	}
-	return at, c.reason(top)
+	return at, c.reason(top, m.s.Scheduler)
 }
 
 // candidates are what rules leave a service of the nodes that are there.
@@ -238,10 +238,12 @@ func (c *candidates) good(m *sim, at, top int) bool {
 	return ok && priority == top && !c.avoid[at] && (c.most < 0 || c.most == at)
 }
 
-func (c *candidates) reason(top int) string {
+func (c *candidates) reason(top int, scheduler string) string {
 	switch {
 	case c.most >= 0:
 		return "with those that it must stay together with"
+	case !c.bound && byMemory(scheduler):
+		return "the node with the most memory left, as the " + scheduler + " scheduler weighs it"
 	case !c.bound:
 		return "the node with the fewest HA services"
 	case top < 0:
@@ -309,10 +311,12 @@ func majority(beside map[int]int) int {
 	return best
 }
 
+func byMemory(scheduler string) bool { return scheduler == "static" || scheduler == "dynamic" }
+
 // rank compares two nodes as the HA manager does: by the number of services, or with a static or dynamic scheduler by the
 // share of memory that would be used, which is the better part of what those weigh.
 func (m *sim) rank(i, a, b int) int {
-	if m.s.Scheduler == "static" || m.s.Scheduler == "dynamic" {
+	if byMemory(m.s.Scheduler) {
 		return cmp.Compare(m.places[a].used(m.guests[i].Memory), m.places[b].used(m.guests[i].Memory))
 	}
 	return cmp.Compare(m.places[a].services, m.places[b].services)

@@ -79,3 +79,30 @@ func TestWhatGoesThereAndBackIsCopiedTwice(t *testing.T) {
 	require.Equal(t, 100*gib, s.Home[0].DiskBytes)
 	require.Equal(t, guest.Live, s.Home[0].Way)
 }
+
+func TestGuestsUnderHAComeHomeBeforeTheOthers(t *testing.T) {
+	w := newWorld("pve1", "pve2", "pve3")
+	w.guest(100, "pve1", 50*gib).guest(101, "pve1", 20*gib).managed(101)
+	w.node("pve1").Canary, w.s.Return = true, ReturnMoved
+	w.s.Site.HA.Manager.Master = "pve3"
+	p := w.prove()
+	s, _ := p.Step("pve1")
+	require.Equal(t, Stays, s.Home[0].Fate, "it would find 44 GiB, as the HA manager asks nobody")
+	require.Equal(t, Moves, s.Home[1].Fate)
+}
+
+func TestNodesThatTheRunIsThroughWithTakeGuestsFirst(t *testing.T) {
+	w := newWorld("pve1", "pve2", "pve3")
+	w.guest(100, "pve2", 8*gib).guest(101, "pve1", 20*gib)
+	w.s.Done = []string{"pve1"}
+	p := w.prove()
+	require.Equal(t, []string{"pve3", "pve2"}, p.Order)
+	require.Equal(t, "pve3", plan(t, p, "pve2", 100).To)
+	w.s.Failed = []string{"pve3"}
+	require.Contains(t, plan(t, w.prove(), "pve2", 100).Why, "the only node")
+	w.s.Failed = nil
+	w.node("pve2").Canary = true
+	g := plan(t, w.prove(), "pve2", 100)
+	require.Equal(t, "pve1", g.To)
+	require.Contains(t, g.Why, "upgraded already")
+}

@@ -56,6 +56,9 @@ func (m *sim) mayChange(p *Proof) []string {
 	if any(func(g Plan) bool { return g.ByHA && g.Fate == Moves }) {
 		out = append(out, "Where guests under HA go is for the HA manager to decide; the plan foretells it by its rules.")
 	}
+	if m.s.Scheduler == "dynamic" {
+		out = append(out, "The dynamic scheduler of the HA manager may move guests at any time.")
+	}
 	if any(func(g Plan) bool { return g.Locked != "" }) {
 		out = append(out, "Locked guests are waited for; one that stays locked stops the run before its node.")
 	}

@@ -59,12 +59,17 @@ func (m *sim) next(left []int) (at int, why string) {
 	return at, m.because(&m.places[at], through)
 }
 
+// before reports whether a should go before b: the one whose guests have to move again the least.
 func (m *sim) before(a, b *place, through int64) bool {
 	if x, y := m.turn(a), m.turn(b); x != y {
 		return x < y
 	}
-	if x, y := m.spill(a, through), m.spill(b, through); x != y {
+	x, y := m.spill(a, through), m.spill(b, through)
+	if x != y {
 		return x < y
+	}
+	if x == 0 && through > 0 && a.free != b.free {
+		return a.free > b.free // whose room helps those after it the most
 	}
 	if x, y := a.capacity-a.free, b.capacity-b.free; x != y {
 		return x < y

@@ -18,6 +18,10 @@ func TestOrderOfNodes(t *testing.T) {
 		"stopped guests weigh nothing": {func(w *world) {
 			w.guest(100, "pve1", 16*gib, stopped).guest(101, "pve2", gib).guest(102, "pve3", gib).guest(103, "pve4", gib)
 		}, []string{"pve1", "pve2", "pve3", "pve4"}, "its guests find room on nodes that are through"},
+		"of those that need no second move, the one that makes the most room": {func(w *world) {
+			w.guest(100, "pve2", 8*gib).guest(101, "pve3", 2*gib).guest(102, "pve4", 6*gib)
+			w.s.Site.Nodes["pve2"].Memory = 256 * gib
+		}, []string{"pve1", "pve2", "pve3", "pve4"}, "its guests find room on nodes that are through"},
 		"canaries first": {func(w *world) {
 			w.guest(100, "pve3", 32*gib)
 			w.node("pve3").Canary = true

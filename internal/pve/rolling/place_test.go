@@ -87,16 +87,76 @@ func TestBigGuestsFindRoomBesideSmallOnes(t *testing.T) {
 	w.s.Site.Nodes["pve2"].Memory, w.s.Site.Nodes["pve3"].Memory = 40*gib, 16*gib
 	p := Targets(w.s, "pve1", nil)
 	require.Equal(t, []string{"pve3", "pve3", "pve2"}, []string{p[0].To, p[1].To, p[2].To})
+}
 
-	// 7+5 and 4+4+4 fill both; giving each the fullest or the emptiest node does not find it.
-	w = newWorld("pve1", "pve2", "pve3")
-	for i, memory := range []int64{7, 5, 4, 4, 4} {
+// 12+12 and 9+8 fill both nodes; neither giving each guest the emptiest node nor the fullest finds that.
+func TestAllWaysAreTriedBeforeAGuestIsLeftWithoutAPlace(t *testing.T) {
+	w := newWorld("pve1", "pve2", "pve3")
+	for i, memory := range []int64{12, 12, 9, 8} {
 		w.guest(100+i, "pve1", memory*gib)
 	}
-	w.s.Site.Nodes["pve2"].Memory, w.s.Site.Nodes["pve3"].Memory = 12*gib, 12*gib
+	w.s.Site.Nodes["pve2"].Memory, w.s.Site.Nodes["pve3"].Memory = 18*gib, 25*gib
 	for _, g := range Targets(w.s, "pve1", nil) {
 		require.Equal(t, Moves, g.Fate, "%s: %s", g.Guest, g.Why)
 	}
+
+	// Where that would take too long, those with the fewest nodes to choose from still go first.
+	w = newWorld("pve1", "pve2", "pve3")
+	w.guest(100, "pve1", 10*gib).guest(101, "pve1", 4*gib)
+	w.s.Site.Guests[1].Bridges = []string{"vmbr7"}
+	w.s.Site.Nodes["pve2"].Interfaces = []string{"vmbr0", "vmbr7"}
+	w.s.Site.Nodes["pve2"].Memory, w.s.Site.Nodes["pve3"].Memory = 12*gib, 12*gib
+	m := newSim(&w.s)
+	m.places[0].out, m.searched = true, searchRun
+	for _, l := range m.drain([]int{0}) {
+		require.Equal(t, Moves, l.plan.Fate, "%s: %s", l.plan.Guest, l.plan.Why)
+	}
+}
+
+// What others of the same node take of a storage is not there any more.
+func TestRoomOnStoragesIsGivenOnce(t *testing.T) {
+	w := newWorld("pve1", "pve2", "pve3")
+	w.guest(100, "pve1", 4*gib, local).guest(101, "pve1", 4*gib, local).guest(102, "pve1", 4*gib, local)
+	w.s.Policies.Default = MigrateWithDisks
+	w.s.Space = map[string]map[string]int64{"pve2": {"local-zfs": 120 * gib}, "pve3": {"local-zfs": 150 * gib}}
+	got := map[string]int{}
+	for _, g := range Targets(w.s, "pve1", nil) {
+		got[g.To]++
+	}
+	require.Equal(t, map[string]int{"pve2": 1, "pve3": 1, "": 1}, got)
+	require.Equal(t, 120*gib, w.s.Space["pve2"]["local-zfs"], "the snapshot stays as it was")
+}
+
+// A machine of a node that was newer than the others from the beginning can leave it when another is upgraded.
+func TestUpgradesOpenTheWayForNewerMachines(t *testing.T) {
+	w := newWorld("pve1", "pve2", "pve3")
+	w.guest(100, "pve1", 8*gib).guest(101, "pve2", 16*gib).guest(102, "pve3", 16*gib)
+	w.s.Site.Nodes["pve1"].QEMU = "10.1.2-1"
+	require.Equal(t, Blocked, Targets(w.s, "pve1", nil)[0].Fate)
+	w.node("pve2").Canary = true
+	p := w.prove()
+	require.Empty(t, p.Blocks)
+	require.Equal(t, "pve2", plan(t, p, "pve1", 100).To)
+
+	w.node("pve2").Work.QEMU, w.node("pve2").Work.Manager = "", ""
+	require.Empty(t, w.prove().Blocks, "what it will be is not known, but newer")
+	w.node("pve2").Work, w.node("pve3").Work = Work{Reboot: Yes}, Work{Reboot: Yes}
+	require.NotEmpty(t, w.prove().Blocks, "nothing is upgraded there")
+}
+
+// What Proxmox VE says of a node holds wherever the machine has come from by then.
+func TestPreconditionsHoldForTheWholeRun(t *testing.T) {
+	w := newWorld("pve1", "pve2", "pve3")
+	w.guest(100, "pve1", 8*gib).guest(101, "pve2", 16*gib)
+	w.s.Preconditions = map[int]guest.Preconditions{100: {Not: map[string][]string{"pve2": {"storage san is not available there"}}}}
+	w.node("pve1").Canary = true
+	p := w.prove()
+	require.Equal(t, "pve3", plan(t, p, "pve1", 100).To)
+	require.Equal(t, "pve1", plan(t, p, "pve3", 100).To)
+	w.s.Preconditions[100] = guest.Preconditions{Refused: "VM is locked (backup)"}
+	require.Equal(t, Blocked, plan(t, w.prove(), "pve1", 100).Fate)
+	w.s.Site.Guests[0].Lock = "backup"
+	require.Equal(t, Moves, plan(t, w.prove(), "pve1", 100).Fate, "that is waited for")
 }
 
 func TestGuestsArePackedWhenALaterNodeWouldFindNoRoom(t *testing.T) {

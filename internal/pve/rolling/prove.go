@@ -71,7 +71,7 @@ func (m *sim) begin(p *Proof) (left []int) {
 	for i := range m.places {
 		n := m.places[i].node
 		switch {
-		case n == nil || slices.Contains(m.s.Away, n.Name) || slices.Contains(m.s.Failed, n.Name):
+		case n == nil || slices.Contains(slices.Concat(m.s.Away, m.s.Failed, m.s.Done), n.Name):
 		case n.Idle != "":
 			p.Skipped = append(p.Skipped, Skipped{n.Name, n.Idle})
 		default:

@@ -99,7 +99,7 @@ func (m *sim) undo(s set) {
 		}
 		m.move(l.i, l.before.at)
 		r := &m.guests[l.i]
-		r.home, r.moved, r.original, r.Jobs = l.before.home, l.before.moved, l.before.original, l.before.jobs
+		r.home, r.moved, r.Jobs = l.before.home, l.before.moved, l.before.jobs
 	}
 	for _, at := range s.nodes {
 		m.places[at].out = false

@@ -55,7 +55,6 @@ type resident struct {
 	named         bool // the policy was said of this very guest
 	class         int
 	moved         bool // by the run, not home yet
-	original      bool // it is where it was read
 }
 
 type version struct{ qemu, manager string }
@@ -75,6 +74,11 @@ func newSim(s *Situation) *sim {
 			m.places[at].back = n.Idle != ""
 			m.places[at].keep(n.ReserveBytes)
 			m.newest.qemu, m.newest.manager = newer(m.newest.qemu, n.Work.QEMU), newer(m.newest.manager, n.Work.Manager)
+		}
+	}
+	for _, name := range s.Done {
+		if at, ok := m.at[name]; ok {
+			m.places[at].back, m.places[at].upgraded = true, true
 		}
 	}
 	m.hardware()
@@ -148,7 +152,7 @@ func (m *sim) settle() {
 		if !ok {
 			continue // of a node that is no member any more: it runs nowhere
 		}
-		r := resident{Guest: g, at: at, home: at, original: true}
+		r := resident{Guest: g, at: at, home: at}
 		r.running, r.sure = m.x.Runs(g.ID)
 		r.policy, r.named = m.s.Policies.of(&g)
 		m.guests = append(m.guests, r)
@@ -206,7 +210,7 @@ func (m *sim) move(i, to int) {
 		a.services--
 		b.services++
 	}
-	r.at, r.Node, r.original = to, b.name, false
+	r.at, r.Node = to, b.name
 	r.flip(a.name, b.name)
 }
 

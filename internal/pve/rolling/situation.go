@@ -16,8 +16,10 @@ type Situation struct {
 	Ballot pve.Ballot
 	// Ceph is nil on a cluster without.
 	Ceph *Ceph
-	// Nodes are those that the run goes over. Other nodes of the site take guests and stay as they are.
+	// Nodes are those that the run goes over and that are not done yet. Other nodes of the site take guests and stay as they are.
 	Nodes []Node
+	// Done are nodes that the run is through with; they need not be among Nodes.
+	Done []string
 	// Away are nodes of the run that are out right now, Failed those whose state is not known: both take no guests and are
 	// counted as nodes that do not vote.
 	Away, Failed []string
