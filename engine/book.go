@@ -88,6 +88,16 @@ func (e *Engine) readBook(rb *Runbook) (*book, diag.List) {
 // host gives a host by its name; nil if there is none.
 func (b *book) host(name string) *inventory.Host { return b.byName[name] }
 
+// byPath gives a task by its path; nil if there is none.
+func (b *book) byPath(path string) *node {
+	for _, n := range b.nodes {
+		if n.task.Path == path {
+			return n
+		}
+	}
+	return nil
+}
+
 func (b *book) flatten(steps []Step, block *Rolling) {
 	for _, s := range steps {
 		switch s := s.(type) {

@@ -96,6 +96,40 @@ func newTurns(n int) *fleet {
 	return f
 }
 
+func TestAHostThatCannotBeClearedIsAsItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTurns(2)
+		b := f.upgrade(nil, nil)
+		temporary := task("flag", kv{Key: "flag", Value: "1", Temporary: true}, func(t *engine.Task) { t.Module = servingKV })
+		broken := task("evacuate", kv{Key: "guests", Value: "0", Gate: "room"}, func(t *engine.Task) { t.Module = servingKV })
+		b.Steps = slices.Concat([]engine.Step{temporary, broken}, b.Steps[1:])
+		for _, name := range f.names { // the gate is open while planning, and closed when it counts
+			f.machines[name].put("room", "1")
+		}
+		f.machines["h00"].onSet = func(_ context.Context, key, value string) error {
+			f.machines["h00"].put(key, value)
+			f.world.mu.Lock()
+			delete(f.machines["h00"].values, "room")
+			f.world.mu.Unlock()
+			return nil
+		}
+		g := f.engine(t)
+		s, err := g.apply(t, f.runbook(b))
+		require.Error(t, err)
+		require.Empty(t, s.Left, "the flag was taken back")
+		require.Empty(t, f.machines["h00"].get("flag"))
+		require.Len(t, bodies[event.UndoDone](g.rec), 1)
+		require.NotContains(t, f.machines["h00"].values, "work")
+	})
+}
+
+// servingKV is the module kv, as one that makes way for others.
+var servingKV = module.Define(module.Spec{Name: "kv_serving", Summary: "a key", Serves: true}, module.Funcs[kv, kvOut]{
+	Plan: func(ctx context.Context, t module.Target, a kv) ([]module.Change, error) {
+		return a.plan(ctx, t, t.Host().Name)
+	},
+})
+
 func TestTheRollerDecidesTheOrderAndIdleHostsAreLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newTurns(3)

@@ -138,6 +138,9 @@ func (g *rolling) turn(ctx context.Context, host string, steps []Step) bool {
 			ok = r.steps(ctx, g.b.Between, []string{host})
 		}
 	}
+	if !ok {
+		r.giveUp(ctx, g.b, host)
+	}
 	done := event.NodeDone{Block: g.b.Name, Status: event.OK, Duration: r.e.cfg.Clock.Now().Sub(start)}
 	if !ok {
 		done.Status = event.Failed

@@ -17,6 +17,8 @@ import (
 type pendingUndo struct {
 	event.Pending
 	begun int
+	// on is the host that the change is about; the undo may run on another one.
+	on string
 }
 
 // inherited are the temporary changes that were in place before this process.
@@ -44,11 +46,17 @@ func (r *run) begun(n *node, c module.Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.moment++
+	if n.block != nil && !n.spec.Serves {
+		if r.worked == nil {
+			r.worked = map[string]bool{}
+		}
+		r.worked[c.Host] = true
+	}
 	if c.Undo == nil {
 		r.settle(c.Host, r.moment)
 		return
 	}
-	r.pending = append(r.pending, pendingUndo{begun: r.moment, Pending: event.Pending{
+	r.pending = append(r.pending, pendingUndo{begun: r.moment, on: c.Host, Pending: event.Pending{
 		Run: r.e.cfg.RunID, Step: n.task.Path, ID: c.ID, Since: r.e.cfg.Clock.Now(), Undo: *c.Undo,
 	}})
 }
@@ -110,8 +118,10 @@ func (r *run) undoWhatIsSafe(ctx context.Context) {
 	r.mu.Unlock()
 	for _, p := range slices.Backward(all) {
 		r.mu.Lock()
-		safe := p.begun > 0 && r.settled[p.Undo.Host] < p.begun
+		safe := p.begun > 0 && r.settled[p.Undo.Host] < p.begun && r.settled[p.on] < p.begun
 		_, out := r.dropped[p.Undo.Host]
+		_, alsoOut := r.dropped[p.on]
+		out = out || alsoOut
 		r.mu.Unlock()
 		if !safe || out || ctx.Err() != nil {
 			continue
@@ -123,6 +133,36 @@ func (r *run) undoWhatIsSafe(ctx context.Context) {
 			r.pending = slices.DeleteFunc(r.pending, func(q pendingUndo) bool { return q.begun == p.begun })
 			r.mu.Unlock()
 		}
+	}
+}
+
+// giveUp takes back what the tasks that make way have set for a host on which nothing else was begun: it is as it was, and goes on
+// serving. What cannot be taken back keeps what was done before it in place too.
+func (r *run) giveUp(ctx context.Context, b *Rolling, host string) {
+	r.mu.Lock()
+	_, out := r.dropped[host]
+	spared := !out || r.worked[host]
+	all := slices.Clone(r.pending)
+	r.mu.Unlock()
+	if spared || r.stopped() != nil {
+		return
+	}
+	ctx, stop := r.stopper.waiting(ctx)
+	defer stop()
+	for _, p := range slices.Backward(all) {
+		n := r.b.byPath(p.Step)
+		if p.begun == 0 || p.on != host || n == nil || n.block != b || !n.spec.Serves {
+			continue
+		}
+		r.e.links.forget(everyHost)
+		failed := r.e.takeBack(ctx, r.b.rb.Site, p.Pending)
+		told := r.e.undone(ctx, p.Pending, failed)
+		if failed != nil || told != nil {
+			return
+		}
+		r.mu.Lock()
+		r.pending = slices.DeleteFunc(r.pending, func(q pendingUndo) bool { return q.begun == p.begun })
+		r.mu.Unlock()
 	}
 }
 
