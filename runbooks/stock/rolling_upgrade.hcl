@@ -1,0 +1,140 @@
+# Upgrades the nodes of a cluster, one after the other, without losing quorum, a placement group or a guest. What is done with guests
+# that cannot move live is said by the arguments; as long as nothing is said, such a guest keeps its node from being begun.
+
+runbook "rolling_upgrade" {
+  description = "Upgrade the nodes of a cluster one after the other: drain, upgrade, restart, prove, give back"
+
+  # Which guests may stop, and how.
+  argument "policy" {
+    type        = string
+    default     = "block"
+    description = "What is done with machines that cannot move live: migrate_with_disks, shutdown, leave or block"
+  }
+  argument "containers" {
+    type        = string
+    default     = "block"
+    description = "The same for containers: restart_container, shutdown, leave or block"
+  }
+  argument "tags" {
+    type        = map(string)
+    default     = {}
+    description = "Policies of the guests that have a tag"
+  }
+  argument "guests" {
+    type        = map(string)
+    default     = {}
+    description = "Policies of single guests, by id"
+  }
+  argument "bring_home" {
+    type        = string
+    default     = "never"
+    description = "Which guests come back to their node: never, moved or balanced"
+  }
+  argument "reserve" {
+    type        = string
+    default     = "2GiB"
+    description = "Memory that stays free on every node: an amount, or a percentage"
+  }
+  argument "parallel" {
+    type        = number
+    default     = 0
+    description = "How many guests leave a node at once; 0 is the datacenter's max_workers"
+  }
+
+  # When a node is restarted.
+  argument "reboot" {
+    type        = string
+    default     = "auto"
+    description = "When nodes are restarted: auto, always or never"
+  }
+  argument "fallback_kernel" {
+    type        = bool
+    default     = false
+    description = "Keep the kernel that runs now as the one for every start but the next, until the new one has come up"
+  }
+
+  # How the run goes.
+  argument "max_unavailable" {
+    default     = 1
+    description = "How many nodes may be out at once: a number, or a percentage"
+  }
+  argument "canary" {
+    type        = number
+    default     = 0
+    description = "How many nodes go first, each alone"
+  }
+  argument "soak" {
+    type        = string
+    default     = "1m"
+    description = "How long to wait after a node, before the next"
+  }
+  argument "pause" {
+    type        = string
+    default     = "never"
+    description = "When somebody must approve: never, before_node or after_first"
+  }
+  argument "window" {
+    type        = string
+    default     = null
+    description = "The hours in which nodes are begun, such as \"22:00-05:00\""
+  }
+  argument "stop_after" {
+    type        = string
+    default     = null
+    description = "How long the run may begin nodes that are through by then"
+  }
+  argument "on_node_failure" {
+    type        = string
+    default     = "stop"
+    description = "What a node that fails means for the others: stop or skip"
+  }
+  argument "ceph_accept" {
+    type        = list(string)
+    default     = []
+    description = "Health checks of Ceph that do not count"
+  }
+  argument "return_within" {
+    type        = string
+    default     = "30m"
+    description = "How long a node may take to restart"
+  }
+
+  task "preflight" "cluster" {
+    for = "running"
+  }
+
+  task "packages_download" "fetch" {}
+
+  rolling "nodes" {
+    over            = cluster.nodes
+    max_unavailable = arg.max_unavailable
+    canary          = arg.canary
+    soak            = arg.soak
+    pause           = arg.pause
+    window          = arg.window
+    stop_after      = arg.stop_after
+    on_node_failure = arg.on_node_failure
+
+    task "drain" "evacuate" {
+      policy      = arg.policy
+      containers  = arg.containers
+      tags        = arg.tags
+      guests      = arg.guests
+      bring_home  = arg.bring_home
+      reserve     = arg.reserve
+      parallel    = arg.parallel
+      ceph_accept = arg.ceph_accept
+    }
+
+    task "upgrade" "packages" {}
+
+    task "reboot" "restart" {
+      mode            = arg.reboot
+      fallback_kernel = arg.fallback_kernel
+      return_within   = arg.return_within
+      ceph_accept     = arg.ceph_accept
+    }
+
+    task "release" "back" {}
+  }
+}
