@@ -76,7 +76,7 @@ Proxmox VE nodes that are in no cluster, other hosts are plain Debian. Time in t
 	f.Float64Var(&o.speed, "speed", defaultSpeed, "how many times faster than real time the lab runs")
 	f.StringVar(&o.release, "pve", defaultRelease, "version of Proxmox VE on the nodes")
 	f.Uint64Var(&o.seed, "seed", 1, "the same seed makes the same ids")
-	f.StringSliceVar(&o.updates, "updates", nil, "`WHAT` the repositories have for an upgrade: release, kernel and so on, see lab updates add")
+	f.StringSliceVar(&o.updates, "updates", nil, "what the repositories have for an upgrade, `WHAT` being release, kernel and so on: see lab updates add")
 	f.IntVar(&o.ready, "ready-fd", 0, "close this file descriptor when the lab is ready")
 	_ = f.MarkHidden("ready-fd")
 	return cmd

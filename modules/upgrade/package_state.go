@@ -84,7 +84,7 @@ func refreshLists(ctx context.Context, t module.Target, host, gate string) error
 			return &module.Refusal{
 				Host: host, Gate: gate, Saw: "401 Unauthorized from " + strings.Join(uris, ", ") + ": the node has no valid subscription for it",
 				Want: "repositories that answer", Look: "apt-get update; pvesubscription get",
-				Override: `none; enter a subscription, or enable a repository that needs none: task "repository" "…" { pve = "no-subscription" }`,
+				Override: "none; enter a subscription, or enable repositories that need none with the module repository: " + free(uris),
 			}
 		}
 		return fmt.Errorf("refresh the package lists: %w", err)
@@ -100,6 +100,20 @@ func refreshLists(ctx context.Context, t module.Target, host, gate string) error
 		Host: host, Gate: gate, Saw: "apt-get update says: " + strings.Join(lost, "; "), Want: "every enabled repository read",
 		Look: "apt-get update", Override: "none; switch a repository off that is gone for good, or wait until it answers",
 	}
+}
+
+// free are the arguments of the module repository that enable what needs no subscription.
+func free(uris []string) string {
+	var args []string
+	for _, uri := range uris {
+		name := uri[strings.LastIndexByte(uri, '/')+1:]
+		if release, ok := strings.CutPrefix(name, "ceph-"); ok {
+			args = append(args, fmt.Sprintf(`ceph = "no-subscription", ceph_release = %q`, release))
+		} else {
+			args = append(args, `pve = "no-subscription"`)
+		}
+	}
+	return strings.Join(args, ", ")
 }
 
 // unauthorized are the repositories that answered 401.

@@ -106,7 +106,8 @@ func (a upgradeArgs) prepare(ctx context.Context, t module.Target, gate string, 
 	return s, asError(rs)
 }
 
-// clusterGates are those of the cluster: nobody else is away, and the quorum bears that corosync restarts here.
+// clusterGates are those of the cluster: nobody else is away, the quorum bears that corosync restarts here, and a node that a
+// rolling run has drained is empty still.
 func (a upgradeArgs) clusterGates(ctx context.Context, t module.Target, gate string, s packages.State) module.Refusals {
 	host := t.Host().Name
 	if !s.IsNode() {
@@ -119,7 +120,18 @@ func (a upgradeArgs) clusterGates(ctx context.Context, t module.Target, gate str
 			break
 		}
 	}
-	j := gates.Look(ctx, t, host, inBlock(t, host, gateOptions{Gate: gate, Ignore: a.Ignore}))
+	o := inBlock(t, host, gateOptions{Gate: gate, Ignore: a.Ignore})
+	if t.Block() != nil {
+		drained, err := readLedger(ctx, t, host)
+		if err != nil {
+			return module.Refusals{{Host: host, Gate: gate, Saw: "what drain has written down cannot be read: " + err.Error(), Want: "to know which guests may run on the node", Look: "cat " + ledgerFile, Override: "none"}}
+		}
+		if drained != nil && drained.Run == t.Run() {
+			o.Empty, o.Stay = true, drained.staying()
+			want = append(want, gates.Guests)
+		}
+	}
+	j := gates.Look(ctx, t, host, o)
 	var mine []gates.Verdict
 	for _, v := range j.Verdicts {
 		if !slices.Contains(want, v.Gate) {
@@ -139,6 +151,17 @@ func (a upgradeArgs) clusterGates(ctx context.Context, t module.Target, gate str
 	}
 	j.Verdicts = mine
 	return j.Refusals(gate)
+}
+
+// staying are the guests that drain was told to leave on the node.
+func (l *ledger) staying() []string {
+	var out []string
+	for _, g := range l.Guests {
+		if g.Fate == fateLeft {
+			out = append(out, g.SID)
+		}
+	}
+	return out
 }
 
 // summary is what an upgrade has done, kept on the node.
