@@ -57,7 +57,7 @@ func (m *sim) sort(i int) leaving {
 	}}
 	p := &l.plan
 	switch {
-	case !r.sure:
+	case !r.sure || !m.read(r.at) && !r.Template:
 		l.block(Block{
 			Gate: UnknownGate, Code: guest.StateUnknown, Saw: "whether it runs is not known", Want: "its state",
 			Look: fmt.Sprintf("%s status %d", r.Kind.Tool(), r.ID),
@@ -97,6 +97,12 @@ func (m *sim) sort(i int) leaving {
 		}
 	}
 	return l
+}
+
+// read reports whether a node itself told which guests run on it. What the cluster has heard may be old.
+func (m *sim) read(at int) bool {
+	n := m.s.Site.Nodes[m.places[at].name]
+	return n != nil && n.Err == nil
 }
 
 func (l *leaving) block(b Block) {

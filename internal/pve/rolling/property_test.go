@@ -2,6 +2,7 @@ package rolling
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -63,7 +64,51 @@ func anyWorld(t *rapid.T) *world {
 	if rapid.IntRange(0, 4).Draw(t, "some away") == 0 {
 		s.Away = []string{rapid.SampledFrom(names).Draw(t, "away")}
 	}
+	drawTroubles(t, w, names)
 	return w
+}
+
+// drawTroubles draws nodes that are not as they should be.
+func drawTroubles(t *rapid.T, w *world, names []string) {
+	name := rapid.SampledFrom(names).Draw(t, "troubled")
+	switch rapid.IntRange(0, 12).Draw(t, "trouble") {
+	case 0:
+		w.s.Failed = []string{name}
+	case 1:
+		w.s.Done = []string{name}
+	case 2:
+		w.managed(0).s.Site.HA.Manager.Maintenance = []string{name}
+	case 3:
+		w.s.Site.Members.Nodes[0].Online, w.s.Ballot.Nodes[0].Online = false, false
+	case 4:
+		w.s.Site.Nodes[name].Err = errors.New("ssh: no answer")
+	case 5:
+		w.s.Space = map[string]map[string]int64{name: {"local-zfs": int64(rapid.IntRange(0, 400).Draw(t, "space")) * gib}}
+	case 6:
+		for i := range w.s.Site.Guests {
+			w.s.Site.Guests[i].Lock = rapid.SampledFrom([]string{"", "", "backup"}).Draw(t, "lock")
+		}
+	}
+}
+
+// closed reports whether a node takes no guests at all. Maintenance of a node of the run ends with its own turn.
+func (w *world) closed(name string, done []string) bool {
+	manager := w.s.Site.HA.Manager
+	return slices.Contains(w.s.Failed, name) || !w.s.Site.Members.Online(name) || w.s.Site.Nodes[name].Err != nil ||
+		manager != nil && slices.Contains(manager.Maintenance, name) && !slices.Contains(done, name)
+}
+
+// outAnyway are nodes that are out without the run's doing.
+func (w *world) outAnyway() (out []string) {
+	for _, n := range w.s.Nodes {
+		manager := w.s.Site.HA.Manager
+		left := n.Idle != "" || slices.Contains(w.s.Done, n.Name)
+		maintained := manager != nil && slices.Contains(manager.Maintenance, n.Name)
+		if !slices.Contains(w.s.Failed, n.Name) && !slices.Contains(w.s.Away, n.Name) && (!w.s.Site.Members.Online(n.Name) || maintained && left) {
+			out = append(out, n.Name)
+		}
+	}
+	return out
 }
 
 func drawGuest(t *rapid.T, w *world, id int, node string, names []string) {
@@ -137,6 +182,7 @@ type replay struct {
 	w    *world
 	at   map[int]string
 	qemu map[string]string
+	done []string
 }
 
 func newReplay(w *world) *replay {
@@ -171,6 +217,7 @@ func (r *replay) left(node string) int64 {
 func (r *replay) move(t *rapid.T, p Plan, out []string) {
 	require.Equal(t, r.at[p.ID], p.From, "%s is where the plan has it", p.Guest)
 	require.NotContains(t, out, p.To, "%s goes to a node that is there", p.Guest)
+	require.False(t, r.w.closed(p.To, r.done), "%s goes to %s, which takes none", p.Guest, p.To)
 	if p.Kind == guest.VM {
 		require.GreaterOrEqual(t, pve.CompareVersions(r.qemu[p.To], r.qemu[p.From]), 0, "%s from %s (%s) to %s (%s)", p.Guest, p.From, r.qemu[p.From], p.To, r.qemu[p.To])
 	}
@@ -230,12 +277,12 @@ func TestEveryProofHoldsWhatItPromises(t *testing.T) {
 		out := slices.Clone(w.s.Away)
 		for k, round := range p.Rounds {
 			if k > 0 || !slices.Equal(p.Next, round.Nodes) {
-				r.through(t, w.s.Away)
+				r.through(w.s.Away)
 				out = nil
 			}
 			r.round(t, round, out, k, p.Blocks)
 		}
-		done := slices.Concat(p.Order, w.s.Away)
+		done := slices.Concat(p.Order, w.s.Away, w.s.Failed, w.s.Done)
 		for _, s := range p.Skipped {
 			done = append(done, s.Node)
 		}
@@ -254,7 +301,8 @@ func TestEveryProofHoldsWhatItPromises(t *testing.T) {
 }
 
 // through upgrades nodes.
-func (r *replay) through(t *rapid.T, nodes []string) {
+func (r *replay) through(nodes []string) {
+	r.done = append(r.done, nodes...)
 	for _, name := range nodes {
 		switch n := r.w.node(name); {
 		case n.Work.QEMU != "":
@@ -270,14 +318,18 @@ func (r *replay) round(t *rapid.T, round Round, away []string, number int, block
 	blocked := func(gate Gate) bool {
 		return slices.ContainsFunc(blocks, func(b Block) bool { return b.Gate == gate && b.Node == round.Nodes[0] })
 	}
-	if votes := r.w.s.Ballot.Without(out...); votes.Total() < votes.Quorum() {
+	if votes := r.w.s.Ballot.Without(slices.Concat(out, r.w.s.Failed, r.w.outAnyway())...); votes.Total() < votes.Quorum() {
 		require.True(t, blocked(VotesGate), "%v goes without votes", round.Nodes)
 		require.Len(t, round.Nodes, 1)
 	}
 	if number < r.w.s.Canary {
 		require.Len(t, round.Nodes, 1, "canaries go alone")
 	}
-	r.limit(t, round.Nodes, away)
+	if extra := r.w.outAnyway(); len(extra) == 0 {
+		r.limit(t, round.Nodes, away)
+	} else if !blocked(AwayGate) {
+		r.limit(t, round.Nodes, slices.Concat(away, extra))
+	}
 	var moved []Plan
 	for _, s := range round.Steps {
 		var here, told []int
@@ -297,6 +349,7 @@ func (r *replay) round(t *rapid.T, round Round, away []string, number int, block
 				r.move(t, g, out)
 				moved = append(moved, g)
 			case Blocked:
+				require.True(t, r.w.s.Site.Nodes[s.Node].Err != nil || g.Blocks[0].Gate != UnknownGate)
 				require.NotEmpty(t, g.Blocks)
 				for _, b := range g.Blocks {
 					require.Contains(t, blocks, b)
@@ -313,7 +366,7 @@ func (r *replay) round(t *rapid.T, round Round, away []string, number int, block
 		require.Equal(t, r.left(h.Node), h.Bytes, "what is left on %s", h.Node)
 	}
 	r.apart(t, moved)
-	r.through(t, round.Nodes)
+	r.through(round.Nodes)
 	var home []Plan
 	for _, s := range round.Steps {
 		for _, g := range s.Home {
