@@ -10,5 +10,5 @@ import (
 
 // All returns the modules of this package.
 func All() []module.Module {
-	return []module.Module{drain(ownBootID(os.ReadFile), ownMachine(os.ReadFile)), packagesDownload(), release(), upgradePackages(), reboot(ownBootID(os.ReadFile))}
+	return []module.Module{drain(ownBootID(os.ReadFile), ownMachine(os.ReadFile)), nodeHealthy(), packagesDownload(), release(), upgradePackages(), reboot(ownBootID(os.ReadFile))}
 }

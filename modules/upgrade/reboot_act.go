@@ -142,13 +142,19 @@ func askStart(ctx context.Context, t module.Target, host string) (id string, sin
 		return "", 0, errors.New("it says nothing")
 	}
 	if len(f) == 3 {
-		now, errNow := strconv.ParseFloat(f[1], 64)
-		sent, errSent := strconv.ParseFloat(f[2], 64)
-		if errNow == nil && errSent == nil && now > sent {
-			since = time.Duration((now - sent) * float64(time.Second))
+		now, errNow := seconds(f[1])
+		sent, errSent := seconds(f[2])
+		if errNow == nil && errSent == nil {
+			since = max(now-sent, 0)
 		}
 	}
 	return f[0], since, nil
+}
+
+// seconds reads the answer of date +%s.%N.
+func seconds(text string) (time.Duration, error) {
+	n, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	return time.Duration(n * float64(time.Second)), err
 }
 
 func firstOf(text string) string {

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve"
+	"github.com/pxrun/pxrun/internal/pve/frame"
 	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/pxrun/pxrun/modules/internal/gates"
 )
 
 // sentNote is what pxrun writes on a node right before it asks for the restart: a run that goes on after a crash sees by it that
@@ -64,6 +68,28 @@ func parseNotes(text string) (*sentNote, *pinNote) {
 		pins = &pinNote{BootID: n["boot_id"], Old: n["old"], New: n["new"], Before: n["before"]}
 	}
 	return sent, pins
+}
+
+// sentRead reads the first note beside other things.
+var sentRead = frame.Read{Name: "sent", Seconds: 10, Command: `sh -c 'echo "# ` + sentFile + `"; if [ -e ` + sentFile + ` ]; then cat ` + sentFile + `; fi'`}
+
+// kernelOf judges whether a node that this run has restarted runs the kernel that was to come. known is false where the run has
+// restarted nothing.
+func kernelOf(f gates.Facts, run string) (v gates.Verdict, known bool) {
+	sent, _ := parseNotes(string(f.Own["sent"].Text))
+	i := slices.IndexFunc(f.States, func(s pve.NodeState) bool { return s.Host == f.Node })
+	if sent == nil || run == "" || sent.Run != run || i < 0 || f.Err != nil {
+		return v, false
+	}
+	s := f.States[i]
+	v = gates.Verdict{Reading: module.Reading{Gate: checkKernel, Saw: "it runs " + s.Kernel, Want: "kernel " + sent.Expect + " after a restart", OK: true}, Look: "uname -r; proxmox-boot-tool kernel list"}
+	switch {
+	case s.BootID == sent.BootID:
+		v.OK, v.Saw = false, "it has not restarted since this run told it to"
+	case sent.Expect != "" && s.Kernel != sent.Expect:
+		v.OK, v.Override = false, bootLoaderHelp
+	}
+	return v, true
 }
 
 // pinScript pins $2, the kernel that runs, for all starts and $3 for the next one. The running kernel comes first: should this be cut

@@ -86,6 +86,11 @@ func (r *reader) askCeph(ctx context.Context) {
 	}
 	osds, mons := r.daemons()
 	r.f.Mons = strings.Fields(mons)
+	for _, word := range strings.Fields(osds) {
+		if id, err := strconv.Atoi(word); err == nil {
+			r.f.OSDs = append(r.f.OSDs, id)
+		}
+	}
 	noStop := ""
 	if r.o.NoStop {
 		noStop = "1"

@@ -37,6 +37,21 @@ type Facts struct {
 	WorkersErr error
 	// Ceph is nil where no Ceph is configured.
 	Ceph *CephFacts
+	// Own are the node's answers to all reads, those of ReadOptions.Extra included.
+	Own map[string]frame.Answer
+	// Mons and OSDs are the monitors and OSDs that have a folder on the node, in use or not.
+	Mons []string
+	OSDs []int
+}
+
+// ReadOptions say what is read beyond what the gates need, and what is not.
+type ReadOptions struct {
+	// Away are nodes that are not asked for what all nodes have alike.
+	Away []string
+	// Extra is read on the node itself, in the same round trip.
+	Extra []frame.Read
+	// NoStop leaves out the question whether Ceph bears a stop, NoGuests that for running guests and tasks.
+	NoStop, NoGuests bool
 }
 
 // Worker is a running task.
@@ -88,7 +103,6 @@ var (
 	otherProbe = probe(membership, []frame.Read{workersRead})
 	// tellingProbe asks also for what all nodes have alike.
 	tellingProbe = probe(membership, []frame.Read{workersRead, cephRead}, ha.Reads())
-	ownProbe     = probe(membership, []frame.Read{workersRead, cephRead}, ownReads)
 )
 
 func probe(reads ...[]frame.Read) transport.Command {
@@ -101,15 +115,15 @@ const witnesses = 2
 // reader collects facts.
 type reader struct {
 	t    module.Target
-	o    Options
+	o    ReadOptions
 	node string
 	mu   sync.Mutex
 	f    Facts
 	said map[string]map[string]frame.Answer
 }
 
-// read reads everything that the gates rest on: each node in one round trip, then Ceph.
-func read(ctx context.Context, t module.Target, node string, o Options) Facts {
+// Read reads everything that the gates rest on: each node in one round trip, then Ceph.
+func Read(ctx context.Context, t module.Target, node string, o ReadOptions) Facts {
 	r := &reader{t: t, o: o, node: node, f: Facts{Node: node}, said: map[string]map[string]frame.Answer{}}
 	names := clusterOf(t, node)
 	r.f.States = make([]pve.NodeState, len(names))
@@ -119,14 +133,16 @@ func read(ctx context.Context, t module.Target, node string, o Options) Facts {
 		command := otherProbe
 		switch {
 		case name == node:
-			command = ownProbe
+			command = probe(membership, []frame.Read{workersRead, cephRead}, ownReads, o.Extra)
 		case asked < witnesses && !slices.Contains(o.Away, name):
 			command = tellingProbe
 			asked++
 		}
 		all.Go(func() { r.f.States[i] = r.ask(ctx, name, command) })
 	}
-	all.Go(func() { r.running(ctx) })
+	if !o.NoGuests {
+		all.Go(func() { r.running(ctx) })
+	}
 	all.Wait()
 	r.own()
 	r.elsewhere(ctx)
@@ -190,6 +206,7 @@ func (r *reader) own() {
 		}
 	}
 	answers := r.said[r.node]
+	r.f.Own = answers
 	text, why := answers["version"].Found()
 	r.f.Proxmox = r.f.Err != nil || why != "" || strings.TrimSpace(string(text)) == "pve"
 	for _, s := range r.f.States {

@@ -99,7 +99,7 @@ func Check(ctx context.Context, t module.Target, node string, o Options) (module
 
 // Look reads and judges once, and records nothing.
 func Look(ctx context.Context, t module.Target, node string, o Options) Judgement {
-	return Judge(read(ctx, t, node, o), o)
+	return Judge(Read(ctx, t, node, ReadOptions{Away: o.Away}), o)
 }
 
 // Judge decides on what was read.
@@ -111,7 +111,9 @@ func Judge(f Facts, o Options) Judgement {
 		}
 		j.Verdicts = append(j.Verdicts, v)
 	}
-	if f.clustered() {
+	if f.clustered() && f.conf() == nil {
+		add(closed(Quorum, "no node of the cluster could tell its configuration", "quorum without the node", quorumLook, "none: bring the nodes back first"))
+	} else if f.clustered() {
 		v, votes := f.quorum(o)
 		j.Votes = votes
 		add(v)
