@@ -23,7 +23,12 @@ func (e *Engine) course(ctx context.Context, b *book, t *target, a asked, result
 	if roller == nil {
 		return nil, nil
 	}
-	roll := module.Roll{Block: a.block.Name, MaxUnavailable: a.block.MaxUnavailable.of(len(a.hosts)), Canary: a.block.Canary, Planning: a.state == nil}
+	roll := module.Roll{Block: a.block.Name, MaxUnavailable: a.block.MaxUnavailable.of(len(a.hosts)), Canary: a.block.Canary, Planning: a.state == nil, PerSite: a.block.PerSite}
+	if a.block.MaxUnavailable.Percent {
+		roll.Percent = a.block.MaxUnavailable.N
+	} else if a.block.PerSite {
+		roll.MaxUnavailable = a.block.MaxUnavailable.N
+	}
 	if w := a.state; w != nil {
 		roll.Away, roll.Done, roll.Failed, roll.Canary = w.away, w.done, w.failed, w.canaries
 	}
@@ -119,6 +124,9 @@ func (p *planner) course(ctx context.Context, block *Rolling, bp *BlockPlan, hos
 	switch {
 	case err != nil:
 		bp.Error, bp.Refused = err.Error(), refusals(err)
+		return
+	case course == nil && block.PerSite:
+		bp.Error = "max_unavailable_per = \"site\" needs a task in the block that knows the places of its hosts, such as drain"
 		return
 	case course == nil:
 		bp.Order = slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return bp.Idle[h] != "" })

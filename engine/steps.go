@@ -36,6 +36,8 @@ type Rolling struct {
 	Over func(Scope) ([]string, *Unknown, diag.List)
 	// MaxUnavailable is how many hosts are under way at once: a count, or a percentage of all (at least one).
 	MaxUnavailable Amount
+	// PerSite applies MaxUnavailable to the hosts of each place by itself. Only a block with a module.Roller knows places.
+	PerSite bool
 	// Canary is how many hosts go first, alone. Default 1 when MaxUnavailable is more than 1.
 	Canary int
 	// MaxFailed is how many hosts may fail before the rest is left alone. It counts over the whole block. Default 0.

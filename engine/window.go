@@ -25,7 +25,7 @@ type window struct {
 
 // newWindow makes the window of a block over hosts in their order.
 func newWindow(order []string, b *Rolling) *window {
-	w := &window{left: slices.Clone(order), max: b.MaxUnavailable.of(len(order)), canaries: b.Canary, maxFailed: b.MaxFailed}
+	w := &window{left: slices.Clone(order), max: b.atOnce(len(order)), canaries: b.Canary, maxFailed: b.MaxFailed}
 	if b.OnHostFailure == SkipHost {
 		w.tolerant, w.maxFailed = true, len(order)
 	}
@@ -33,6 +33,14 @@ func newWindow(order []string, b *Rolling) *window {
 		w.canaries = 1
 	}
 	return w
+}
+
+// atOnce is how many of n hosts may be under way at once. With a limit for each place the Roller counts.
+func (b *Rolling) atOnce(n int) int {
+	if b.PerSite {
+		return max(n, 1)
+	}
+	return b.MaxUnavailable.of(n)
 }
 
 // of is the amount of n hosts, at least one.

@@ -195,6 +195,7 @@ runbook "o" {
     window          = "mon-wed,sat 22:00-05:30 Europe/Berlin"
     stop_after      = "4h"
     on_node_failure = "skip"
+    max_unavailable_per = "site"
     task "command" "x" { run = "true" }
   }
 }`, runbooks.Options{})
@@ -205,6 +206,7 @@ runbook "o" {
 	require.Equal(t, 12*time.Hour, r.PauseLimit)
 	require.Equal(t, 4*time.Hour, r.StopAfter)
 	require.Equal(t, engine.SkipHost, r.OnHostFailure)
+	require.True(t, r.PerSite)
 	require.Equal(t, []time.Weekday{1, 2, 3, 6}, r.Hours.Days)
 	require.Equal(t, 22*time.Hour, r.Hours.From)
 	require.Equal(t, 5*time.Hour+30*time.Minute, r.Hours.To)

@@ -14,7 +14,7 @@ import (
 
 var rollingSchema = &hcl.BodySchema{
 	Attributes: []hcl.AttributeSchema{{Name: "over", Required: true}, {Name: "max_unavailable"}, {Name: "canary"}, {Name: "max_failed"}, {Name: "soak"},
-		{Name: "pause"}, {Name: "pause_timeout"}, {Name: "window"}, {Name: "stop_after"}, {Name: "on_node_failure"}},
+		{Name: "max_unavailable_per"}, {Name: "pause"}, {Name: "pause_timeout"}, {Name: "window"}, {Name: "stop_after"}, {Name: "on_node_failure"}},
 	Blocks: append([]hcl.BlockHeaderSchema{{Type: "check", LabelNames: []string{"name"}}, {Type: "between"}}, stepBlocks...),
 }
 
@@ -69,7 +69,9 @@ func (bu *builder) rolling(b *hcl.Block, p position) (engine.Step, map[string]ta
 
 // control reads what says when hosts are begun, and who must approve.
 func (bu *builder) control(a attributes, r *engine.Rolling) {
-	var pause, failure string
+	var pause, failure, per string
+	a.oneOf("max_unavailable_per", &per, "cluster", "site")
+	r.PerSite = per == "site"
 	a.oneOf("pause", &pause, string(engine.NeverPause), string(engine.BeforeHost), string(engine.AfterFirst))
 	r.Pause = engine.Pause(pause)
 	a.duration("pause_timeout", &r.PauseLimit)

@@ -21,6 +21,10 @@ type Roll struct {
 	Hosts []RollHost
 	// MaxUnavailable is how many hosts may be under way at once, Canary how many go first, each alone.
 	MaxUnavailable, Canary int
+	// PerSite says that the limit is that of the hosts of each place by itself, Percent that it was written as a share of them; 0 as a
+	// number. What a place is, the Roller knows.
+	PerSite bool
+	Percent int
 	// Away are the hosts that are under way, Done those that are through, Failed those that failed and may be in any state.
 	// All are empty while planning.
 	Away, Done, Failed []string

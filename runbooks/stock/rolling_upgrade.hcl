@@ -58,10 +58,30 @@ runbook "rolling_upgrade" {
     default     = 1
     description = "How many nodes may be out at once: a number, or a percentage"
   }
+  argument "max_unavailable_per" {
+    type        = string
+    default     = "cluster"
+    description = "Whether max_unavailable counts the nodes of the whole cluster, or of each site (vars.site): cluster or site"
+  }
+  argument "max_failed" {
+    type        = number
+    default     = 0
+    description = "How many nodes may fail before the rest is left alone"
+  }
   argument "canary" {
     type        = number
     default     = 0
     description = "How many nodes go first, each alone"
+  }
+  argument "canary_nodes" {
+    type        = list(string)
+    default     = []
+    description = "Nodes that go first"
+  }
+  argument "allow_own" {
+    type        = bool
+    default     = false
+    description = "Let the node go too, last, on which the machine with pxrun runs"
   }
   argument "soak" {
     type        = string
@@ -93,10 +113,27 @@ runbook "rolling_upgrade" {
     default     = []
     description = "Health checks of Ceph that do not count"
   }
+
+  # How long each phase of a node may take.
+  argument "drain_within" {
+    type        = string
+    default     = "6h"
+    description = "How long a node may take to be emptied"
+  }
+  argument "upgrade_within" {
+    type        = string
+    default     = "2h"
+    description = "How long a node may take to install its packages"
+  }
   argument "return_within" {
     type        = string
     default     = "30m"
     description = "How long a node may take to restart"
+  }
+  argument "release_within" {
+    type        = string
+    default     = "3h"
+    description = "How long a node may take to be given back"
   }
 
   task "preflight" "cluster" {
@@ -109,7 +146,11 @@ runbook "rolling_upgrade" {
     over            = cluster.nodes
     max_unavailable = arg.max_unavailable
     canary          = arg.canary
+    max_failed      = arg.max_failed
     soak            = arg.soak
+
+    max_unavailable_per = arg.max_unavailable_per
+
     pause           = arg.pause
     window          = arg.window
     stop_after      = arg.stop_after
@@ -123,10 +164,15 @@ runbook "rolling_upgrade" {
       bring_home  = arg.bring_home
       reserve     = arg.reserve
       parallel    = arg.parallel
+      canary      = arg.canary_nodes
+      allow_own   = arg.allow_own
+      timeout     = arg.drain_within
       ceph_accept = arg.ceph_accept
     }
 
-    task "upgrade" "packages" {}
+    task "upgrade" "packages" {
+      timeout = arg.upgrade_within
+    }
 
     task "reboot" "restart" {
       mode            = arg.reboot
@@ -135,6 +181,8 @@ runbook "rolling_upgrade" {
       ceph_accept     = arg.ceph_accept
     }
 
-    task "release" "back" {}
+    task "release" "back" {
+      timeout = arg.release_within
+    }
   }
 }
