@@ -114,7 +114,8 @@ func (h HostSpec) interfaces(mtu int) []machine.Interface {
 		}
 		out = append(out, i)
 	}
-	if len(out) > 0 {
+	if len(out) > 0 { // the machine's name resolves to its first address
+		slices.SortStableFunc(out, func(a, b machine.Interface) int { return h.distance(a) - h.distance(b) })
 		return out
 	}
 	for i, addr := range h.addresses() {
@@ -126,6 +127,14 @@ func (h HostSpec) interfaces(mtu int) []machine.Interface {
 		}
 	}
 	return out
+}
+
+// distance is 0 for the interface that has the host's main address.
+func (h HostSpec) distance(i machine.Interface) int {
+	if slices.ContainsFunc(i.Addrs, func(p netip.Prefix) bool { return p.Addr().String() == h.Address }) {
+		return 0
+	}
+	return 1
 }
 
 // mtuOf is the MTU of the interface that has an address.

@@ -58,6 +58,17 @@ type HostSpec struct {
 	// CPUModel and CPULevel (x86-64-v1 to 4) are of the processors; "" and 0 are "Lab CPU" and 3.
 	CPUModel string `json:"cpu_model,omitempty"`
 	CPULevel int    `json:"cpu_level,omitempty"`
+	// Interfaces are the network interfaces by their names. Without any there is vmbr0 with the address, and a bridge for each
+	// further link.
+	Interfaces []Interface `json:"interfaces,omitempty"`
+	// Kernel is the one that runs; "" is that of the release. Kernels are further ones in /boot, Pin and NextPin what
+	// proxmox-boot-tool was told to start from now on and once.
+	Kernel  string   `json:"kernel,omitempty"`
+	Kernels []string `json:"kernels,omitempty"`
+	Pin     string   `json:"pin,omitempty"`
+	NextPin string   `json:"next_pin,omitempty"`
+	// Sources are the files that apt reads, by their paths; without any they are those of the installation.
+	Sources map[string]string `json:"sources,omitempty"`
 	// Bridges are those that the node has besides vmbr0 and one for each further link.
 	Bridges []string `json:"bridges,omitempty"`
 	// Guests are the virtual machines and containers that the node holds from the beginning. A node with guests cannot join a
@@ -87,6 +98,13 @@ type HostSpec struct {
 	// ("data", "data/thin"). Every node has the group pve with its thin pool data.
 	Pools  []string `json:"pools,omitempty"`
 	Groups []string `json:"groups,omitempty"`
+}
+
+// Interface is a network interface of a host, with addresses like "192.0.2.11/24".
+type Interface struct {
+	Name      string   `json:"name"`
+	MTU       int      `json:"mtu,omitempty"`
+	Addresses []string `json:"addresses,omitempty"`
 }
 
 // UserSpec is an account besides root.
@@ -153,6 +171,13 @@ func (s Spec) Validate() error {
 		if err := updates.Validate(h.Updates); err != nil {
 			problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
 		}
+		for _, i := range h.Interfaces {
+			for _, a := range i.Addresses {
+				if _, err := netip.ParsePrefix(a); err != nil {
+					problems = append(problems, fmt.Errorf("host %q: interface %s: %q is not like 192.0.2.11/24", h.Name, i.Name, a))
+				}
+			}
+		}
 		for _, e := range h.Exports {
 			if err := e.Validate(); err != nil {
 				problems = append(problems, fmt.Errorf("host %q: %w", h.Name, err))
@@ -191,6 +216,13 @@ func (h HostSpec) addresses() []string {
 	for _, link := range h.Links {
 		if !slices.Contains(out, link) {
 			out = append(out, link)
+		}
+	}
+	for _, i := range h.Interfaces {
+		for _, a := range i.Addresses {
+			if addr, _, _ := strings.Cut(a, "/"); !slices.Contains(out, addr) {
+				out = append(out, addr)
+			}
 		}
 	}
 	return out

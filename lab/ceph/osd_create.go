@@ -201,6 +201,12 @@ func (n *Node) makeOSD(ctx context.Context, out io.Writer, k *Cluster, data disk
 	if err != nil {
 		return err
 	}
+	return n.fillOSD(ctx, out, k, one, data, class, size, sides, encrypted)
+}
+
+// fillOSD makes what belongs to an id that was given: the volume, the files, the unit.
+func (n *Node) fillOSD(ctx context.Context, out io.Writer, k *Cluster, one *osd, data disk.Info, class string, size int64, sides map[string]disk.Volume, encrypted bool) error {
+	uuid := one.uuid
 	if err := n.pve.Phase(ctx, "ceph:osd-new", time.Second); err != nil { // the id is taken, the disk empty
 		return err
 	}
@@ -264,6 +270,11 @@ func (c *Cluster) newOSD(uuid, class string) *osd {
 	for c.osds[id] != nil {
 		id++
 	}
+	return c.addOSD(id, uuid, class)
+}
+
+// addOSD takes an id.
+func (c *Cluster) addOSD(id int, uuid, class string) *osd {
 	o := &osd{daemon: daemon{kind: "osd", id: strconv.Itoa(id)}, number: id, uuid: uuid, class: class, never: true, flags: map[string]bool{}}
 	c.osds[id] = o
 	c.osdEpoch++

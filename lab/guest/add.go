@@ -41,7 +41,7 @@ func (h *Host) Add(ctx context.Context, s Spec) error {
 	h.w.mu.Unlock()
 	if s.Running {
 		i := &instance{k: k, id: s.ID, conf: conf, qemu: h.qemuVersion(), model: h.cpuModel()}
-		if err := a.fits(i, func(string) {}); err != nil {
+		if err := a.fits(i, func(string) {}); err != nil && s.Config == "" {
 			return fmt.Errorf("guest %d: %w", s.ID, err)
 		}
 		if err := h.enter(i); err != nil {

@@ -29,6 +29,9 @@ type Spec struct {
 	Snapshots []string `json:"snapshots,omitempty"`
 	// Options are further lines of the config: "hostpci0": "0000:01:00", "net0": "virtio,bridge=vmbr1", "cpu": "host".
 	Options map[string]string `json:"options,omitempty"`
+	// Config is the whole config of a guest that was seen somewhere: then what stands above about the config is not looked at,
+	// and a guest that runs is taken to fit on its node.
+	Config string `json:"config,omitempty"`
 	// Dirty machines write memory faster than any network moves it: a live migration never ends.
 	Dirty bool `json:"dirty,omitempty"`
 	// Deaf guests do not react to a shutdown.
@@ -71,6 +74,9 @@ func (s Spec) Validate() error {
 
 // config makes the guest's config file.
 func (s Spec) config(storages map[string]*storage) *Config {
+	if s.Config != "" {
+		return ParseConfig(s.Config)
+	}
 	k, c := s.kind(), newConfig()
 	c.Values["memory"] = strconv.Itoa(max(s.MemoryMiB, 0))
 	if s.MemoryMiB == 0 {
