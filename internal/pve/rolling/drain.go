@@ -18,6 +18,7 @@ type leaving struct {
 	to        int // -1: nowhere
 	move      guest.Move
 	before    earlier // it moved
+	fixed     bool    // what keeps it where it is does so wherever it would go
 	moves     bool    // it is to move
 	ha        bool
 }
@@ -58,6 +59,7 @@ func (m *sim) sort(i int) leaving {
 	p := &l.plan
 	switch {
 	case !r.sure || !m.read(r.at) && !r.Template:
+		l.fixed = true
 		l.block(Block{
 			Gate: UnknownGate, Code: guest.StateUnknown, Saw: "whether it runs is not known", Want: "its state",
 			Look: fmt.Sprintf("%s status %d", r.Kind.Tool(), r.ID),
@@ -79,6 +81,7 @@ func (m *sim) sort(i int) leaving {
 	}
 	switch {
 	case r.named && r.policy == Refuse:
+		l.fixed = true
 		l.block(Block{Gate: GuestGate, Saw: "its policy is block, and it runs", Want: "that it does not run there", Look: fmt.Sprintf("%s status %d", r.Kind.Tool(), r.ID), Override: "move or stop it yourself, or give it another policy"})
 	case r.named && r.policy == Shutdown:
 		m.stop(&l, "its policy is to be shut down")
@@ -195,6 +198,7 @@ func (m *sim) byManager(all []leaving) {
 		move := m.ask(r, to, l.policy.Options())
 		var blocks []Block
 		for _, reason := range move.Reasons {
+			l.fixed = l.fixed || r.everywhere(reason)
 			b := blockOf(reason)
 			b.Saw = "the HA manager would put it on " + p.name + ": " + b.Saw
 			blocks = append(blocks, b)

@@ -2,7 +2,6 @@ package rolling
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/pxrun/pxrun/internal/pve/ha"
@@ -174,7 +173,7 @@ func (p *placement) choose(m *sim, i, home int) (at int, why string) {
 	}
 	homes, bound := p.homes[sid]
 	c := candidates{homes: homes, bound: bound, strict: p.strict[sid], avoid: avoid, most: majority(beside)}
-	top, any := c.top(m)
+	top, some := c.top(m)
 	at = -1
 	for k := range m.places {
 		if !c.good(m, k, top) {
@@ -189,79 +188,11 @@ func (p *placement) choose(m *sim, i, home int) (at int, why string) {
 	}
 	switch {
 	case at < 0:
-		return -1, c.nowhere(any)
+		return -1, c.nowhere(some)
 	case home >= 0 && c.good(m, now, top):
 		return now, "it is where the HA manager wants it"
 	}
 	return at, c.reason(top, m.s.Scheduler)
-}
-
-// candidates are what rules leave a service of the nodes that are there.
-type candidates struct {
-	homes         map[int]int
-	bound, strict bool
-	avoid         map[int]bool
-	most          int // the node of those that it must stay together with; -1 without any
-}
-
-// priority is that of a node; ok is false if the service may not run there, or the node is not there.
-func (c *candidates) priority(m *sim, at int) (priority int, ok bool) {
-	if !m.places[at].haOnline || m.places[at].out {
-		return 0, false
-	}
-	if !c.bound {
-		return 0, true
-	}
-	priority, named := c.homes[at]
-	if !named {
-		return -1, !c.strict
-	}
-	return priority, true
-}
-
-// top is the highest priority among the nodes.
-func (c *candidates) top(m *sim) (top int, any bool) {
-	for at := range m.places {
-		if priority, ok := c.priority(m, at); ok && (!any || priority > top) {
-			top, any = priority, true
-			if !c.bound {
-				break
-			}
-		}
-	}
-	return top, any
-}
-
-// good reports whether a node has the highest priority, and services that it must be with or apart from do not speak against it.
-func (c *candidates) good(m *sim, at, top int) bool {
-	priority, ok := c.priority(m, at)
-	return ok && priority == top && !c.avoid[at] && (c.most < 0 || c.most == at)
-}
-
-func (c *candidates) reason(top int, scheduler string) string {
-	switch {
-	case c.most >= 0:
-		return "with those that it must stay together with"
-	case !c.bound && byMemory(scheduler):
-		return "the node with the most memory left, as the " + scheduler + " scheduler weighs it"
-	case !c.bound:
-		return "the node with the fewest HA services"
-	case top < 0:
-		return "no node of its affinity is there, and the affinity is not strict"
-	}
-	return fmt.Sprintf("of the nodes of its affinity with priority %d", top)
-}
-
-func (c *candidates) nowhere(any bool) string {
-	switch {
-	case !any:
-		return "its node affinity is strict and leaves it no node that is online"
-	case c.most >= 0:
-		return "those that it must stay together with are where it may not run"
-	case len(c.avoid) > 0:
-		return "services that it must be apart from are on every node that is left"
-	}
-	return "no node is left"
 }
 
 // allowed reports whether a service may be on a node at all.

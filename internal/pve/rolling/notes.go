@@ -48,21 +48,21 @@ func (m *sim) mayChange(p *Proof) []string {
 		return nil
 	}
 	out := []string{"Guests that are started, stopped, moved or given more memory until then change who goes where; all of this is read again before each node."}
-	any := func(f func(Plan) bool) bool {
+	some := func(f func(Plan) bool) bool {
 		return slices.ContainsFunc(p.Rounds, func(r Round) bool {
 			return slices.ContainsFunc(r.Steps, func(s Step) bool { return slices.ContainsFunc(s.Guests, f) })
 		})
 	}
-	if any(func(g Plan) bool { return g.ByHA && g.Fate == Moves }) {
+	if some(func(g Plan) bool { return g.ByHA && g.Fate == Moves }) {
 		out = append(out, "Where guests under HA go is for the HA manager to decide; the plan foretells it by its rules.")
 	}
 	if m.s.Scheduler == "dynamic" {
 		out = append(out, "The dynamic scheduler of the HA manager may move guests at any time.")
 	}
-	if any(func(g Plan) bool { return g.Locked != "" }) {
+	if some(func(g Plan) bool { return g.Locked != "" }) {
 		out = append(out, "Locked guests are waited for; one that stays locked stops the run before its node.")
 	}
-	if any(func(g Plan) bool { return g.Fate == Moves && g.RAMBytes > 0 }) {
+	if some(func(g Plan) bool { return g.Fate == Moves && g.RAMBytes > 0 }) {
 		out = append(out, "A machine that writes memory faster than the network carries it takes longer than reckoned.")
 	}
 	if slices.ContainsFunc(p.Rounds, func(r Round) bool {

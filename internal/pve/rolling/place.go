@@ -30,8 +30,8 @@ var anywhere = []guest.Code{
 }
 
 // everywhere reports whether a reason is the same for every target. A snapshot travels to where a volume is replicated.
-func (v *mover) everywhere(r guest.Reason) bool {
-	return slices.Contains(anywhere, r.Code) || r.Code == guest.HasSnapshot && len(v.r.Jobs) == 0
+func (r *resident) everywhere(why guest.Reason) bool {
+	return slices.Contains(anywhere, why.Code) || why.Code == guest.HasSnapshot && len(r.Jobs) == 0
 }
 
 // manner is how one of several nodes is chosen.
@@ -195,7 +195,7 @@ func (m *sim) takes(v *mover, to int) bool {
 		return true
 	}
 	v.no[to] = move
-	if slices.ContainsFunc(move.Reasons, v.everywhere) {
+	if slices.ContainsFunc(move.Reasons, v.r.everywhere) {
 		v.stuck = &move
 	}
 	return false
@@ -218,6 +218,7 @@ func (m *sim) settleMovers(movers []*mover) {
 	}
 	for _, v := range movers {
 		if v.choice < 0 {
+			v.fixed = v.stuck != nil
 			m.fall(v.leaving, m.blocks(v))
 		}
 	}

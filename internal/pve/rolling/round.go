@@ -74,7 +74,7 @@ func (m *sim) choose(left []int, alone bool) set {
 			m.places[at].out = true
 		}
 		s.guests = m.drain(s.nodes)
-		if len(s.nodes) == 1 || !slices.ContainsFunc(s.guests, func(l leaving) bool { return l.plan.Fate == Blocked }) {
+		if len(s.nodes) == 1 || !slices.ContainsFunc(s.guests, func(l leaving) bool { return l.plan.Fate == Blocked && !l.fixed }) {
 			return s
 		}
 		m.undo(s)

@@ -63,6 +63,10 @@ func TestNodesGoTogetherOnlyIfAllBearsIt(t *testing.T) {
 				w.node(n).Idle = "nothing to do"
 			}
 		}, [][]string{{"pve1"}, {"pve2"}}, "with 2 at once, guests would find no place"},
+		"guests that can go nowhere keep no others": {5, func(w *world) {
+			w.s.Max.Count = 2
+			w.guest(100, "pve1", gib, device).guest(101, "pve2", gib)
+		}, [][]string{{"pve3", "pve4"}, {"pve5", "pve1"}, {"pve2"}}, "no more than 2 at once"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(nodes(tt.nodes)...)

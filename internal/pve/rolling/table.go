@@ -35,7 +35,7 @@ func (t *Table) add(mark string, cells ...string) {
 	t.Rows = append(t.Rows, cells)
 }
 
-func left(names ...string) (out []Column) {
+func headings(names ...string) (out []Column) {
 	for _, name := range names {
 		out = append(out, Column{Name: name})
 	}
@@ -221,7 +221,7 @@ func (p Proof) Stopping() Table {
 
 // Obstacles lists what stands against the run.
 func (p Proof) Obstacles() Table {
-	t := Table{Title: "What stands against it", Columns: left("node", "guest", "what is the case", "what would have to be", "look", "how to go on")}
+	t := Table{Title: "What stands against it", Columns: headings("node", "guest", "what is the case", "what would have to be", "look", "how to go on")}
 	for _, b := range p.Blocks {
 		t.add("block", cmp.Or(b.Node, "-"), cmp.Or(b.Guest, "-"), b.Saw, b.Want, cmp.Or(b.Look, "-"), cmp.Or(b.Override, "-"))
 	}
@@ -230,7 +230,7 @@ func (p Proof) Obstacles() Table {
 
 // Idle lists the nodes on which nothing is to be done.
 func (p Proof) Idle() Table {
-	t := Table{Title: "Nodes that are skipped", Columns: left("node", "why")}
+	t := Table{Title: "Nodes that are skipped", Columns: headings("node", "why")}
 	for _, s := range p.Skipped {
 		t.add("", s.Node, s.Why)
 	}

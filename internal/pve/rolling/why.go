@@ -15,7 +15,7 @@ func (m *sim) blocks(v *mover) []Block {
 	if v.stuck != nil {
 		var out []Block
 		for _, r := range v.stuck.Reasons {
-			if v.everywhere(r) {
+			if v.r.everywhere(r) {
 				out = append(out, blockOf(r))
 			}
 		}
