@@ -67,7 +67,7 @@ func (n *Node) set(word string) []version {
 		if major == 8 {
 			return []version{{"ceph", "19.2.3-pve1"}}
 		}
-		return []version{{"ceph", "19.2.3-pve4"}}
+		return []version{{"ceph", "19.2.4-pve1"}}
 	}
 	return nil
 }

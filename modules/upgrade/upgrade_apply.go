@@ -68,6 +68,10 @@ func (a upgradeArgs) upgrade(ctx context.Context, t module.Target) error {
 			t.Log(host, touch.Text)
 		}
 	}
+	writable, err := pmxcfsWritable(ctx, t)
+	if err != nil {
+		return err
+	}
 	c := upgradeCommand()
 	limit := jobLimit
 	if _, bounded := ctx.Deadline(); bounded {
@@ -77,7 +81,37 @@ func (a upgradeArgs) upgrade(ctx context.Context, t module.Target) error {
 	if err != nil {
 		return err
 	}
-	return finish(ctx, t, s, r)
+	return errors.Join(finish(ctx, t, s, r), backAgain(ctx, t, writable))
+}
+
+// pmxcfsWritable reports whether /etc/pve is mounted and takes changes (reference §2.1).
+func pmxcfsWritable(ctx context.Context, t module.Target) (bool, error) {
+	conn, err := t.Conn(ctx, t.Host().Name)
+	if err != nil {
+		return false, err
+	}
+	r, err := conn.Run(ctx, transport.Command{Script: "stat -c %a /etc/pve/local 2>/dev/null; true", Timeout: 20 * time.Second})
+	return strings.TrimSpace(string(r.Stdout)) == "755", err
+}
+
+// pmxcfsPatience is how long /etc/pve may be away after pve-cluster or corosync were restarted.
+const pmxcfsPatience = 3 * time.Minute
+
+// backAgain waits until /etc/pve takes changes again, if it did before.
+func backAgain(ctx context.Context, t module.Target, was bool) error {
+	if !was {
+		return nil
+	}
+	host := t.Host().Name
+	return t.WaitFor(ctx, module.Condition{Name: "/etc/pve takes changes again on " + host, Timeout: pmxcfsPatience, Check: func(ctx context.Context) error {
+		switch now, err := pmxcfsWritable(ctx, t); {
+		case err != nil:
+			return err
+		case !now:
+			return errors.New("pve-cluster or corosync has not come back after the upgrade; look with systemctl status pve-cluster corosync")
+		}
+		return nil
+	}})
 }
 
 // prepare reads the gates right before the upgrade, fetches lists that are old, and looks again at what apt would do.

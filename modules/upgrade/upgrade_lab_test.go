@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/pxrun/pxrun/internal/testkit"
 	"github.com/pxrun/pxrun/internal/testkit/labkit"
 	"github.com/pxrun/pxrun/lab"
+	labguest "github.com/pxrun/pxrun/lab/guest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -336,4 +338,81 @@ func TestPlainHostsAreUpgradedToo(t *testing.T) {
 	tgt.Converge(packagesDownload(), "")
 	tgt.Converge(upgradePackages(), "")
 	require.Contains(t, tgt.Must("arbiter", "dpkg-query -W libc6"), "2.41-12+deb13u1")
+}
+
+func TestPowerThatIsLostInTheMiddleOfAnUpgrade(t *testing.T) {
+	t.Parallel()
+	tgt := upgradeLab(t, "9.1.8", nil)
+	tgt.Converge(packagesDownload(), "")
+	tgt.Fault(lab.Fault{Kind: "power-off", Target: "pve1", Phase: "apt:setup:pve-cluster"})
+	changes, err := tgt.Plan(upgradePackages(), "")
+	require.NoError(t, err)
+	require.Error(t, tgt.Apply(changes))
+	tgt.Lab.Machine("pve1").PowerOn()
+	require.NoError(t, tgt.WaitFor(t.Context(), module.Condition{Name: "pve1 is up", Timeout: 10 * time.Minute, Check: func(context.Context) error {
+		if !tgt.Lab.Machine("pve1").Accepting() {
+			return errors.New("it is not")
+		}
+		return nil
+	}}))
+	made := tgt.Converge(upgradePackages(), "")
+	require.Contains(t, made[0], "finish what dpkg has begun with dpkg --configure -a (not finished: ")
+	require.Equal(t, "pve-manager\t9.2.2\n", tgt.Must("pve1", "dpkg --audit; dpkg-query -W pve-manager"))
+}
+
+func TestALockOfTheListsIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	tgt := upgradeLab(t, "9.1.8", nil)
+	id, err := tgt.Lab.AddFault(lab.Fault{Kind: "apt-lists-lock", Target: "pve1"})
+	require.NoError(t, err)
+	changes, err := tgt.Plan(packagesDownload(), "")
+	require.NoError(t, err)
+	stop := tgt.Lab.Clock().AfterFunc(70*time.Second, func() { _ = tgt.Lab.ClearFault(id) })
+	defer stop()
+	require.NoError(t, tgt.Apply(changes))
+	require.Contains(t, strings.Join(tgt.Logs(), "\n"), "the package lists are locked by another program, waiting")
+}
+
+func TestAFullDiskStopsTheUpgradeBeforeItTouchesPackages(t *testing.T) {
+	t.Parallel()
+	tgt := upgradeLab(t, "9.1.8", nil)
+	tgt.Must("pve1", "apt-get -q update")
+	changes, err := tgt.Plan(upgradePackages(), "")
+	require.NoError(t, err)
+	tgt.Fault(lab.Fault{Kind: "disk-full", Target: "pve1"})
+	err = tgt.Apply(changes)
+	require.ErrorContains(t, err, "No space left on device")
+	require.ErrorContains(t, err, "no package is left half installed")
+}
+
+func TestAGuestThatCameBackToADrainedNodeStopsItsUpgrade(t *testing.T) {
+	t.Parallel()
+	tgt := upgradeLab(t, "9.1.8", func(h *lab.HostSpec) { h.Guests = []labguest.Spec{{ID: 100, Running: true}, {ID: 101, Running: true}} })
+	tgt.Rolls = &module.Block{Name: "nodes"}
+	drained := ledger{Run: tgt.RunID, Node: "pve1", Guests: []ledgerGuest{{SID: "vm:101", Fate: fateLeft}}}
+	require.NoError(t, writeLedger(t.Context(), tgt, drained))
+	changes, err := tgt.Plan(upgradePackages(), "")
+	require.NoError(t, err)
+	require.ErrorContains(t, tgt.Apply(changes), "vm:100 running on it")
+	tgt.Must("pve1", "qm stop 100")
+	tgt.Converge(upgradePackages(), "")
+}
+
+func TestCephIsUpgradedAndItsDaemonsStayWhatTheyWere(t *testing.T) {
+	t.Parallel()
+	tgt := upgradeLab(t, "9.1.8", func(h *lab.HostSpec) { h.Updates = nil })
+	tgt.Must("pve1", "yes | pveceph install --version squid --repository enterprise >/dev/null && pveceph init --network 192.0.2.0/24 && pveceph mon create >/dev/null")
+	tgt.Eventually("pve1", "ceph --connect-timeout 5 -s >/dev/null")
+	require.NoError(t, tgt.Lab.AddUpdates(nil, "ceph"))
+	tgt.Converge(upgradePackages(), "")
+	require.Equal(t, "19.2.4-pve1", outputs(t, tgt).Upgraded["ceph-mon"])
+	require.Contains(t, tgt.Must("pve1", "ceph-mon --version"), "ceph version 19.2.4 ")
+	require.Contains(t, tgt.Must("pve1", "ceph versions"), "ceph version 19.2.3 ", "it has not been restarted")
+	tgt.Must("pve1", "systemctl restart ceph-mon@pve1")
+	tgt.Eventually("pve1", "ceph --connect-timeout 5 versions | grep -q 'ceph version 19.2.4 '")
+	tgt.Fault(lab.Fault{Kind: "apt-major", Target: "pve1", Value: "ceph"})
+	tgt.Must("pve1", "apt-get -q update")
+	_, err := tgt.Plan(upgradePackages(), "")
+	require.ErrorContains(t, err, "the repositories offer ceph")
+	require.ErrorContains(t, err, "Ceph's next release has a procedure of its own")
 }

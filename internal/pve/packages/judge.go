@@ -267,6 +267,10 @@ func (s State) Warnings(l Limits) []string {
 	if len(held) > 0 {
 		out = append(out, "on hold and not upgraded: "+strings.Join(held, ", "))
 	}
+	back := slices.DeleteFunc(slices.Clone(s.Upgrade.KeptBack), func(name string) bool { return slices.Contains(s.Held, name) || slices.Contains(l.Holds, name) })
+	if len(back) > 0 {
+		out = append(out, "kept back by apt and not upgraded: "+strings.Join(back, ", "))
+	}
 	if len(s.Busy) > 0 {
 		out = append(out, "another program is at work on packages: "+strings.Join(s.Busy, ", ")+"; pxrun waits for it")
 	}

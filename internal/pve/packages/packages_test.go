@@ -221,7 +221,7 @@ func answers(change map[string]frame.Answer) map[string]frame.Answer {
 		"installed": ok("pve-manager 9.1.8 installed\nceph-osd 19.2 config-files\n"), "policy": ok("pve-manager:\n  Installed: 9.1.8\n  Candidate: 9.1.9\n"),
 		"subscription": ok(""), "age": ok("7200\n"), "simulation": ok("1 upgraded, 0 newly installed, 0 to remove and 0 not upgraded.\nInst pve-manager [9.1.8] (9.1.9 P [all])\n"),
 		"uris": ok("'http://x/pve-manager_9.1.9_all.deb' pve-manager_9.1.9_all.deb 100 SHA256:0\n"), "audit": ok(""), "interrupted": ok(""), "held": ok("vim\n"),
-		"df": ok("at /\n/dev/x 9 1 8 1% /\n"), "busy": ok("  812 unattended-upgr\n"), "unattended": ok("APT::Periodic::Unattended-Upgrade \"1\";\ninstalled\n"),
+		"df": ok("at /\n/dev/x 9 1 8 1% /\n"), "busy": ok("  812 unattended-upgr /usr/bin/python3 /usr/bin/unattended-upgrade\n"), "unattended": ok("APT::Periodic::Unattended-Upgrade \"1\";\ninstalled\n"),
 		"offered": ok("/etc/issue.dpkg-dist\n"), "jobs": ok("pxrun-0123456789ab run1 running -1 0 upgrade\n"),
 		"boot_kernel": ok("6.17.2-1-pve\n11111111-2222-4333-8444-555555555555\n"), "boot_pins": ok("proxmox-boot-pin 6.17.2-1-pve\nnext-boot-pin 6.17.4-1-pve\n"),
 		"boot_files": ok("/boot/initrd.img-6.17.2-1-pve\n/boot/vmlinuz-6.17.10-1-pve\n/boot/vmlinuz-6.17.2-1-pve\n/boot/vmlinuz-6.12.0-amd64\n"),

@@ -83,7 +83,7 @@ func Reads() []frame.Read {
 		{Name: "interrupted", Seconds: 5, Command: `sh -c 'for f in /var/lib/dpkg/updates/[0-9]*; do if [ -e "$f" ]; then echo yes; break; fi; done'`},
 		{Name: "held", Seconds: 20, Command: `apt-mark showhold`},
 		{Name: "df", Seconds: 10, Command: `sh -c 'for p in / /boot ` + archives + `; do echo "at $p"; df -PB1 "$p"; done'`},
-		{Name: "busy", Seconds: 5, Command: `sh -c 'ps -e -o pid,comm | grep -E " (apt|apt-get|dpkg|aptitude|unattended-upgr|unattended-upgrade)$"; true'`},
+		{Name: "busy", Seconds: 5, Command: `sh -c 'ps -e -o pid,comm,args | grep -E "^ *[0-9]+ (apt|apt-get|dpkg|aptitude|unattended-upgr|unattended-upgrade) " | grep -v NoLocking; true'`},
 		{Name: "unattended", Seconds: 10, Command: `sh -c 'apt-config dump APT::Periodic::Unattended-Upgrade; dpkg-query -W -f "\${db:Status-Status}\n" unattended-upgrades 2>/dev/null; true'`},
 		{Name: "offered", Seconds: 30, Command: `sh -c 'find /etc -xdev -name "*.dpkg-dist" -o -xdev -name "*.dpkg-new" -o -xdev -name "*.ucf-dist" 2>/dev/null; true'`},
 		{Name: "jobs", Seconds: 10, Command: detach.ListCommand("")},
@@ -145,7 +145,7 @@ func Parse(frames map[string]frame.Answer) (State, error) {
 		return s, err
 	}
 	for line := range strings.Lines(text("busy")) {
-		if f := strings.Fields(line); len(f) == 2 {
+		if f := strings.Fields(line); len(f) > 2 {
 			s.Busy = append(s.Busy, fmt.Sprintf("%s (process %s)", f[1], f[0]))
 		}
 	}
