@@ -119,6 +119,9 @@ func (m *sim) ask(r *resident, to int, o guest.Options) guest.Move {
 	if g.Lock != "" {
 		g.Lock = "" // it is waited for
 	}
+	if r.transient() {
+		g.Managed.Service.State = "started"
+	}
 	o.Overcommit = true
 	move := m.x.CanMove(g, m.places[to].name, o)
 	if said, asked := m.s.Preconditions[r.ID]; asked && !(said.Refused != "" && r.Lock != "") {

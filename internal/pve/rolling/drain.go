@@ -79,6 +79,9 @@ func (m *sim) sort(i int) leaving {
 		p.Locked = r.Lock
 		p.Notes = append(p.Notes, "it is locked now ("+r.Lock+"): that is waited for")
 	}
+	if r.transient() {
+		p.Notes = append(p.Notes, "the HA manager is at work on it ("+r.Managed.Service.State+"): that is waited for")
+	}
 	switch {
 	case r.named && r.policy == Refuse:
 		l.fixed = true
@@ -182,7 +185,10 @@ func (m *sim) byManager(all []leaving) {
 	slices.SortFunc(services, func(a, b *leaving) int { return cmp.Compare(m.guests[a.i].SID(), m.guests[b.i].SID()) })
 	for _, l := range services {
 		r := &m.guests[l.i]
-		to, why := m.ha.choose(m, l.i, -1)
+		to, why := m.going(l.i), "it is on its way there"
+		if to < 0 {
+			to, why = m.ha.choose(m, l.i, -1)
+		}
 		if to < 0 {
 			m.fall(l, []Block{{
 				Gate: HAGate, Saw: "the HA manager has nowhere to put it: " + why + "; it would stay on the node", Want: "a node that its rules allow",

@@ -79,3 +79,17 @@ func TestFiveNodesOfEveryKind(t *testing.T) {
 		require.Equal(t, Votes{Left: 4, Needed: 3}, r.Votes)
 	}
 }
+
+// A node of its own: nobody votes, and nothing can move.
+func TestANodeWithoutACluster(t *testing.T) {
+	w := newWorld("pve1")
+	w.s.Site.Members.Cluster, w.s.Site.Members.Nodes, w.s.Ballot.Nodes = nil, nil, nil
+	w.guest(100, "pve1", gib).guest(101, "pve1", gib, stopped)
+	p := w.prove()
+	require.Len(t, p.Blocks, 1)
+	require.Equal(t, "pve1: vm 100 (g100): no node can take it: there is no other node", p.Blocks[0].String())
+	w.s.Policies.Default = Shutdown
+	p = w.prove()
+	require.Empty(t, p.Blocks)
+	require.Equal(t, 1, p.Stops)
+}

@@ -69,6 +69,9 @@ func (m *sim) votes(set []int) Votes {
 // lacksVotes is what is wrong with the votes while a set is out; nil if nothing is.
 func (m *sim) lacksVotes(set []int) *Block {
 	v := m.votes(set)
+	if members := m.s.Site.Members; members != nil && members.Cluster == nil {
+		return nil // a node of its own needs nobody's votes
+	}
 	if len(m.s.Ballot.Nodes) == 0 {
 		return &Block{Gate: VotesGate, Saw: "who votes is not known", Want: "the votes of corosync", Look: "pvecm status"}
 	}

@@ -196,3 +196,20 @@ func TestServicesThatLeftCountNoMore(t *testing.T) {
 	require.Equal(t, "pve2", p.Order[0])
 	require.Equal(t, "pve2", plan(t, p, "pve3", 102).To, "both of its services are elsewhere and stay there")
 }
+
+func TestWhatTheHAManagerDoesAlreadyIsWaitedFor(t *testing.T) {
+	w := newWorld("pve1", "pve2", "pve3")
+	w.guest(100, "pve1", gib).guest(101, "pve1", gib).managed(100).managed(101)
+	w.s.Site.HA.Manager.Maintenance = []string{"pve1"}
+	w.s.Site.Guests[0].Managed.Service = ha.Service{Node: "pve1", State: "migrate", Target: "pve3", MaintenanceNode: "pve1"}
+	w.s.Site.Guests[0].Lock = "migrate"
+	w.s.Site.Guests[1].Managed.Service.State = "request_start"
+	plans := Targets(w.s, "pve1", nil)
+	require.Equal(t, "pve3", plans[0].To)
+	require.Equal(t, "it is on its way there; the HA manager decides", plans[0].Why)
+	require.Equal(t, []string{"it is locked now (migrate): that is waited for", "the HA manager is at work on it (migrate): that is waited for"}, plans[0].Notes)
+	require.Equal(t, "pve2", plans[1].To)
+
+	w.s.Site.Guests[1].Managed.Service.State = "recovery"
+	require.Equal(t, Blocked, Targets(w.s, "pve1", nil)[1].Fate)
+}

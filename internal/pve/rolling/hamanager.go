@@ -31,6 +31,25 @@ func (r *resident) counts() bool {
 	return true
 }
 
+// transient reports whether the HA manager is at work on a service in a way that ends by itself, with the service running.
+func (r *resident) transient() bool {
+	switch r.Managed.Service.State {
+	case "migrate", "relocate", "request_start", "request_start_balance":
+		return r.ByHA()
+	}
+	return false
+}
+
+// going is where the HA manager is moving a service right now; -1 if it is not.
+func (m *sim) going(i int) int {
+	s := m.guests[i].Managed.Service
+	to, ok := m.at[s.Target]
+	if !ok || s.State != "migrate" && s.State != "relocate" || s.Node != m.places[m.guests[i].at].name || m.places[to].out {
+		return -1
+	}
+	return to
+}
+
 func newPlacement(m *sim) *placement {
 	p := &placement{
 		homes: map[string]map[int]int{}, strict: map[string]bool{}, together: map[string][]string{}, apart: map[string][]string{},
