@@ -1,11 +1,13 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/pxrun/pxrun/lab/bmc"
@@ -58,7 +60,7 @@ func (l *Lab) addHost(number int, spec HostSpec) error {
 		if release, err = cluster.ReleaseOf(spec.PVE); err != nil {
 			return err
 		}
-		options.Kernel, options.Codename, options.Release = release.Kernel, release.Codename, release.Debian
+		options.Kernel, options.Codename, options.Release = cmp.Or(spec.Kernel, release.Kernel), release.Codename, release.Debian
 		for _, p := range release.Packages {
 			options.Packages = append(options.Packages, machine.Package{Name: p.Name, Version: p.Version})
 		}
@@ -105,6 +107,17 @@ func (h HostSpec) interfaces(mtu int) []machine.Interface {
 		mtu = h.MTU
 	}
 	var out []machine.Interface
+	for _, one := range h.Interfaces {
+		i := machine.Interface{Name: one.Name, MTU: cmp.Or(one.MTU, mtu)}
+		for _, a := range one.Addresses {
+			i.Addrs = append(i.Addrs, netip.MustParsePrefix(a)) // validated
+		}
+		out = append(out, i)
+	}
+	if len(out) > 0 { // the machine's name resolves to its first address
+		slices.SortStableFunc(out, func(a, b machine.Interface) int { return h.distance(a) - h.distance(b) })
+		return out
+	}
 	for i, addr := range h.addresses() {
 		out = append(out, machine.Interface{Name: fmt.Sprintf("vmbr%d", i), MTU: mtu, Addrs: []netip.Prefix{prefix(addr)}})
 	}
@@ -114,6 +127,14 @@ func (h HostSpec) interfaces(mtu int) []machine.Interface {
 		}
 	}
 	return out
+}
+
+// distance is 0 for the interface that has the host's main address.
+func (h HostSpec) distance(i machine.Interface) int {
+	if slices.ContainsFunc(i.Addrs, func(p netip.Prefix) bool { return p.Addr().String() == h.Address }) {
+		return 0
+	}
+	return 1
 }
 
 // mtuOf is the MTU of the interface that has an address.
@@ -210,6 +231,9 @@ func (h *host) software(release cluster.Release) error {
 	if err := h.installUpdates(l.ctx, h.machine.Kernel()); err != nil {
 		return err
 	}
+	if err := h.kernels(); err != nil {
+		return err
+	}
 	h.machine.Offer(packages...)
 	wanted := map[string]bool{}
 	for _, name := range h.spec.Packages {
@@ -245,9 +269,61 @@ func (h *host) surroundings(release cluster.Release) error {
 		if err = hardware.InstallInterfaces(h.machine); err != nil {
 			return err
 		}
-		_, err = hardware.InstallRepositories(h.machine, release.Codename, h.spec.Subscription)
+		if _, err = hardware.InstallRepositories(h.machine, release.Codename, h.spec.Subscription); err == nil {
+			err = h.sources()
+		}
 	}
 	return err
+}
+
+// sources replaces the files that apt reads by those of the spec.
+func (h *host) sources() error {
+	if len(h.spec.Sources) == 0 {
+		return nil
+	}
+	const dir = "/etc/apt/sources.list.d"
+	fs := h.machine.FS
+	list, err := fs.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range list {
+		if err := fs.Remove(dir + "/" + entry.Name); err != nil {
+			return err
+		}
+	}
+	_ = fs.Remove("/etc/apt/sources.list") // newer installations have none
+	for path, text := range h.spec.Sources {
+		if err := fs.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kernels puts the further kernels of the spec into /boot, and pins what it pins.
+func (h *host) kernels() error {
+	fs := h.machine.FS
+	for _, k := range h.spec.Kernels {
+		for _, beginning := range []string{"vmlinuz-", "initrd.img-"} {
+			if err := fs.WriteFile("/boot/"+beginning+k, []byte("kernel\n"), 0o644); err != nil {
+				return err
+			}
+		}
+		p := machine.Package{Name: "proxmox-kernel-" + k + "-signed", Version: strings.TrimSuffix(k, "-pve"), Section: "kernel", Origin: "Proxmox"}
+		if err := h.machine.Install(h.lab.ctx, p); err != nil {
+			return err
+		}
+	}
+	for name, kernel := range map[string]string{"proxmox-boot-pin": h.spec.Pin, "next-boot-pin": h.spec.NextPin} {
+		if kernel == "" {
+			continue
+		}
+		if err := fs.WriteFile("/etc/kernel/"+name, []byte(kernel+"\n"), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // setVersion changes the release of Proxmox VE that a host shows.
