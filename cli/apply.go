@@ -142,7 +142,11 @@ func (s *session) record(run *journal.Run, past *event.History, cfg engine.Confi
 	a := s.app
 	sink, terminal := a.sink(func(string) string { return run.Dir() })
 	s.terminal, s.recorded = terminal, true
-	bus := event.NewBus(event.BusConfig{Run: run.ID(), Now: a.Now, Redact: a.secrets.Redact, Sinks: []event.Sink{run, sink}})
+	sinks := []event.Sink{run, sink}
+	if told := s.notifier(run); told != nil {
+		sinks = append(sinks, told)
+	}
+	bus := event.NewBus(event.BusConfig{Run: run.ID(), Now: a.Now, Redact: a.secrets.Redact, Sinks: sinks})
 	cfg.RunID, cfg.Past, cfg.Keep = run.ID(), past, run.Keep
 	cfg.Consent = s.consent(run)
 	cfg.Locker = lease.New(lease.Config{})

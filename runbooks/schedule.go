@@ -9,6 +9,7 @@ import (
 
 	"github.com/adhocore/gronx"
 	"github.com/hashicorp/hcl/v2"
+	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/internal/diag"
 	"github.com/pxrun/pxrun/internal/secret"
 )
@@ -30,7 +31,7 @@ type Notify struct {
 	Name string
 	// URL is where to, as shoutrrr writes it. Secret, since most services put a token into it.
 	URL secret.String
-	// On are the ends of runs that are told.
+	// On are the moments of runs that are told: see event.Moments.
 	On    []string
 	Range diag.Range
 }
@@ -49,9 +50,6 @@ var (
 	notifySchema = &hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "url", Required: true}, {Name: "on"}}}
 	moduleSchema = &hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "source", Required: true}}}
 )
-
-// notifyEvents are the ends that a run can have.
-var notifyEvents = []string{"ok", "changed", "failed", "refused", "unreachable", "cancelled"}
 
 func (l *loader) loadSchedules() {
 	for _, name := range l.decls.schedules.order {
@@ -91,7 +89,7 @@ func (l *loader) runbookReference(attr *hcl.Attribute) string {
 		l.report(diag.Error("Invalid runbook", "The runbook of a schedule is written runbook = runbook.<name>.", attr.Expr.Range()))
 		return ""
 	}
-	l.report(l.checkStep(t, "runbook", l.decls.runbooks.order))
+	l.report(l.checkStep(t, "runbook", append(slices.Clone(l.decls.runbooks.order), stockNames()...)))
 	return name
 }
 
@@ -100,13 +98,13 @@ func (l *loader) loadNotifies() {
 		b := l.decls.notifies.byName[name]
 		content, diags := contentOf(b, notifySchema)
 		l.report(diags)
-		n := Notify{Name: name, On: []string{"failed", "refused", "unreachable"}, Range: b.DefRange}
+		n := Notify{Name: name, On: []string{"failed", "refused", "unreachable", event.MomentPaused, event.MomentLeftover}, Range: b.DefRange}
 		a := l.attributes(content, scope{})
 		a.secretText("url", &n.URL)
 		if at, ok := a.texts("on", &n.On); ok {
 			for _, word := range n.On {
-				if !slices.Contains(notifyEvents, word) {
-					l.report(diag.Error("Invalid value", fmt.Sprintf("on lists ends of runs: %s, not %q.%s", either(notifyEvents), word, diag.DidYouMean(word, notifyEvents)), at))
+				if !slices.Contains(event.Moments(), word) {
+					l.report(diag.Error("Invalid value", fmt.Sprintf("on lists moments of runs: %s, not %q.%s", either(event.Moments()), word, diag.DidYouMean(word, event.Moments())), at))
 				}
 			}
 		}
