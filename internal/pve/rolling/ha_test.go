@@ -165,10 +165,12 @@ func TestServicesGoHomeByThemselves(t *testing.T) {
 	p := w.prove()
 	require.Empty(t, p.Blocks)
 	s, _ := p.Step("pve2")
-	require.Len(t, s.Home, 1, "101 does not fail back, 102 is not under HA")
+	require.Len(t, s.Home, 2, "102 is not under HA")
 	require.Equal(t, 100, s.Home[0].ID)
 	require.Equal(t, "pve2", s.Home[0].To)
 	require.Equal(t, "the HA manager brings it back", s.Home[0].Why)
+	require.Equal(t, Stays, s.Home[1].Fate)
+	require.Equal(t, "the HA manager does not bring it back: its failback is off", s.Home[1].Why)
 	require.Contains(t, p.MayChange, "Where guests under HA go is for the HA manager to decide; the plan foretells it by its rules.")
 }
 

@@ -188,7 +188,7 @@ func (p *placement) choose(m *sim, i, home int) (at int, why string) {
 	beside, avoid := p.neighbours(m, sid)
 	stays := !avoid[now] && (len(beside) == 0 || beside[now] > 0)
 	if home >= 0 && !p.failback[sid] && p.allowed(m, sid, now) && stays {
-		return now, "it does not fail back"
+		return now, "its failback is off"
 	}
 	homes, bound := p.homes[sid]
 	c := candidates{homes: homes, bound: bound, strict: p.strict[sid], avoid: avoid, most: majority(beside)}
@@ -208,6 +208,8 @@ func (p *placement) choose(m *sim, i, home int) (at int, why string) {
 	switch {
 	case at < 0:
 		return -1, c.nowhere(some)
+	case home >= 0 && c.most == now:
+		return now, "those that it must stay together with are there"
 	case home >= 0 && c.good(m, now, top):
 		return now, "it is where the HA manager wants it"
 	}

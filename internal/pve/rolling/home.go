@@ -37,14 +37,22 @@ func (m *sim) home(at int, left []leaving) []Plan {
 	return out
 }
 
-func (m *sim) comeBack(i, at int) (Plan, bool) {
+// comeBack brings one guest home, or says why it stays where it is. told is false if nobody wants it home.
+func (m *sim) comeBack(i, at int) (p Plan, told bool) {
 	r := &m.guests[i]
+	l := leaving{i: i, to: -1, policy: r.policy, ha: r.ByHA(), plan: Plan{
+		ID: r.ID, Kind: r.Kind, Name: r.Name, Guest: r.String(), From: m.places[r.at].name, ByHA: r.ByHA(), MemoryBytes: r.Memory,
+	}}
+	if l.policy != RestartContainer && l.policy != MigrateWithDisks {
+		l.policy = Migrate
+	}
 	why := "it comes home"
 	switch {
 	case r.ByHA():
 		to, said := m.ha.choose(m, i, at)
 		if to != at {
-			return Plan{}, false
+			l.plan.Fate, l.plan.Why = Stays, "the HA manager does not bring it back: "+said
+			return l.plan, true
 		}
 		why = said
 	case m.s.Return == ReturnMoved:
@@ -56,33 +64,34 @@ func (m *sim) comeBack(i, at int) (Plan, bool) {
 	default:
 		return Plan{}, false
 	}
-	policy := r.policy
-	if policy != RestartContainer && policy != MigrateWithDisks {
-		policy = Migrate
-	}
-	move := m.ask(r, at, policy.Options())
-	l := leaving{i: i, to: -1, policy: policy, ha: r.ByHA(), plan: Plan{
-		ID: r.ID, Kind: r.Kind, Name: r.Name, Guest: r.String(), From: m.places[r.at].name, ByHA: r.ByHA(), MemoryBytes: r.Memory,
-	}}
-	short := r.Memory - m.places[at].free
-	switch {
-	case !move.Can() && r.ByHA():
-		for _, reason := range move.Reasons {
-			b := blockOf(reason)
-			b.Gate, b.Saw = HAGate, "the HA manager would bring it back to "+m.places[at].name+", where it cannot go: "+b.Saw
-			b.Override = "failback = false for it, or policy shutdown"
-			l.block(b)
-			l.plan.Blocks[len(l.plan.Blocks)-1].Node = m.places[at].name
-		}
-		return l.plan, true
-	case !move.Can():
-		l.plan.Fate, l.plan.Why = Stays, "it cannot come home: "+move.Reasons[0].Saw
-		return l.plan, true
-	case !r.ByHA() && short > 0 && !m.s.Overcommit:
-		l.plan.Fate, l.plan.Why = Stays, "it cannot come home: "+m.places[at].name+" is "+guest.FormatBytes(short)+" short of its memory"
+	move := m.ask(r, at, l.policy.Options())
+	if m.cannotReturn(&l, at, move) {
 		return l.plan, true
 	}
 	m.give(&l, at, move, why)
 	r.home, r.moved = at, false
 	return l.plan, true
+}
+
+// cannotReturn says what keeps a guest from its home, if anything does. Under HA, that would be tried again and again.
+func (m *sim) cannotReturn(l *leaving, at int, move guest.Move) bool {
+	home := &m.places[at]
+	short := m.guests[l.i].Memory - home.free
+	switch {
+	case !move.Can() && l.ha:
+		for _, reason := range move.Reasons {
+			b := blockOf(reason)
+			b.Gate, b.Saw = HAGate, "the HA manager would bring it back to "+home.name+", where it cannot go: "+b.Saw
+			b.Override = "failback = false for it, or policy shutdown"
+			l.block(b)
+			l.plan.Blocks[len(l.plan.Blocks)-1].Node = home.name
+		}
+	case !move.Can():
+		l.plan.Fate, l.plan.Why = Stays, "it cannot come home: "+move.Reasons[0].Saw
+	case !l.ha && short > 0 && !m.s.Overcommit:
+		l.plan.Fate, l.plan.Why = Stays, "it cannot come home: "+home.name+" is "+guest.FormatBytes(short)+" short of its memory"
+	default:
+		return false
+	}
+	return true
 }

@@ -234,6 +234,8 @@ func (m *sim) step(at int, s set) Step {
 func (w Work) String() string {
 	var parts []string
 	switch {
+	case w.Packages > 0 && w.Unsure:
+		parts = append(parts, "packages")
 	case w.Packages == 1:
 		parts = append(parts, "1 package")
 	case w.Packages > 1:

@@ -67,7 +67,9 @@ type Node struct {
 
 // Work is what is done on a node.
 type Work struct {
-	Packages      int
+	Packages int
+	// Unsure says that how many packages there are is known later; Packages is then the least.
+	Unsure        bool
 	DownloadBytes int64
 	Reboot        Need
 	// Why is the reason for the reboot.

@@ -55,8 +55,11 @@ func (m *sim) stepTimes(s *Step, inbound map[string]int64) {
 		drain = max(drain, shutdown)
 	}
 	upgrade := 0.0
-	if node.Work.Packages > 0 {
-		upgrade = refreshSeconds + float64(node.Work.Packages)*cmp.Or(t.PackageSeconds, usualPackage)
+	if n := node.Work.Packages; n > 0 {
+		if node.Work.Unsure {
+			n = max(n, usualUpgrade)
+		}
+		upgrade = refreshSeconds + float64(n)*cmp.Or(t.PackageSeconds, usualPackage)
 		if t.Download > 0 {
 			upgrade += float64(node.Work.DownloadBytes) / float64(t.Download)
 		}
