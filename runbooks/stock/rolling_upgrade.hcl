@@ -130,6 +130,11 @@ runbook "rolling_upgrade" {
     default     = "30m"
     description = "How long a node may take to restart"
   }
+  argument "healthy_within" {
+    type        = string
+    default     = "1h"
+    description = "How long a node may take until Ceph is whole again"
+  }
   argument "release_within" {
     type        = string
     default     = "3h"
@@ -179,6 +184,10 @@ runbook "rolling_upgrade" {
       fallback_kernel = arg.fallback_kernel
       return_within   = arg.return_within
       ceph_accept     = arg.ceph_accept
+    }
+
+    task "node_healthy" "verify" {
+      ceph_within = arg.healthy_within
     }
 
     task "release" "back" {
