@@ -3,6 +3,8 @@ package lab_test
 import (
 	"bytes"
 	"context"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -199,4 +201,44 @@ func TestUpdatesThatMakeNoSense(t *testing.T) {
 	require.ErrorContains(t, l.AddUpdates([]string{"pve9"}, "release"), `no host "pve9" in the lab`)
 	require.NoError(t, l.AddUpdates([]string{"pve1"}, "pve-manager=9.1.6"))
 	require.Contains(t, l.Updates()[0].Packages, "pve-manager=9.1.6")
+}
+
+// shape is a line without what differs from node to node: names of packages, versions, numbers, addresses.
+func shape(line string) string {
+	for _, r := range []struct{ what, by string }{
+		{`^  [a-z].*`, "  NAMES"}, {`\(Reading database .*\)`, "(Reading database)"}, {`[a-z0-9.+-]+_[^ ]*\.deb`, "ARCHIVE"}, {`\.\.\./[^ ]*ARCHIVE`, ".../ARCHIVE"}, {`(file:|https?:)[^ ]*( [^ ]+)?`, "SOURCE"},
+		{`^(Inst|Conf|Remv) \S+`, "$1 NAME"}, {`^(Unpacking|Setting up) \S+`, "$1 NAME"}, {`SOURCE( amd64)? \S+( all| amd64)? \S+ \[[^]]*\]`, "SOURCE PACKAGE"}, {`\([0-9][^ )]*\)`, "(V)"}, {`\[[0-9][^ ]*\]`, "[V]"}, {`\([0-9]\S* [^)]*\)`, "(V ORIGIN)"},
+		{`[0-9.]+ (kB|MB|B)`, "SIZE"}, {`SIZE/SIZE`, "SIZE"}, {`[0-9]+`, "N"},
+	} {
+		line = regexp.MustCompile(r.what).ReplaceAllString(line, r.by)
+	}
+	return strings.TrimRight(line, " ")
+}
+
+// The lines that a real node printed for a small dist-upgrade, simulated and real, are lines that the lab prints.
+func TestUpgradePrintsWhatARealNodePrinted(t *testing.T) {
+	record, err := os.ReadFile("testdata/records/upgrade.txt")
+	require.NoError(t, err)
+	text := string(record)
+	_, simulated, _ := strings.Cut(text, "The following packages will be upgraded:\n")
+	simulated, _, _ = strings.Cut(simulated, "-----")
+	_, rest, _ := strings.Cut(text, "lrm=active\nReading")
+	real, _, _ := strings.Cut("Reading"+rest, "-- rc 0")
+
+	_, sh := upgradable(t, "9.1.8", func(h *lab.HostSpec) { h.Updates = []string{"pve-manager=9.1.9", "libpve-common-perl=9.1.10"} })
+	mine, code := sh(refresh + "apt-get -s -o Debug::NoLocking=1 dist-upgrade; apt-get -y -q -d dist-upgrade >/dev/null; apt-get -y -q -d clean; " + upgradeAll)
+	require.Zero(t, code, mine)
+	shapes := map[string]bool{}
+	for line := range strings.Lines(mine) {
+		shapes[shape(strings.TrimRight(line, "\n"))] = true
+	}
+	seen := 0
+	for line := range strings.Lines(simulated + real) {
+		line = strings.TrimRight(line, "\n")
+		if s := shape(line); line != "" && !strings.HasPrefix(line, "      ") {
+			seen++
+			require.True(t, shapes[s], "a real node prints %q (%q), the lab none such:\n%s", line, s, mine)
+		}
+	}
+	require.Greater(t, seen, 20)
 }
