@@ -11,6 +11,7 @@ import (
 const (
 	usualWorkers   = 4 // of the HA manager and of bulk migrations (reference §11)
 	usualPackage   = 1.5
+	usualUpgrade   = 20 // packages of Proxmox VE and Debian in a week or two
 	usualBoot      = 240.0
 	usualShutdown  = 60.0
 	usualSettle    = 60.0

@@ -55,6 +55,9 @@ func TestWhatMakesAStepLonger(t *testing.T) {
 	require.InDelta(t, 240, step(func(w *world) { w.node("pve1").Work.Reboot = "" })["reboot"], 0.001, "it may be")
 	require.InDelta(t, 900, step(func(w *world) { w.node("pve1").BootSeconds = 900 })["reboot"], 0.001)
 	require.Zero(t, step(func(w *world) { w.node("pve1").Work = Work{Reboot: Yes} })["upgrade"])
+	require.InDelta(t, 15+30, step(func(w *world) { w.node("pve1").Work = Work{Packages: 1, Unsure: true} })["upgrade"], 0.001, "20 packages, as is usual")
+	require.InDelta(t, 15+60, step(func(w *world) { w.node("pve1").Work = Work{Packages: 40, Unsure: true} })["upgrade"], 0.001)
+	require.Equal(t, "packages, perhaps a reboot", Work{Packages: 1, Unsure: true}.String())
 	require.InDelta(t, plain["upgrade"]+10, step(func(w *world) {
 		w.node("pve1").Work.DownloadBytes, w.s.Speeds.Download = 100<<20, 10<<20
 	})["upgrade"], 0.001)
