@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"charm.land/lipgloss/v2"
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/engine/module"
@@ -49,7 +48,10 @@ func (t transcript) turn(e event.Event) []string {
 		if b.Error != "" {
 			return t.remark(event.Event{}, caution, text+": "+b.Error)
 		}
-		return t.remark(event.Event{}, dim, text+", "+Duration(b.Took))
+		if b.Took > 0 { // 0 is not known
+			text += ", " + Duration(b.Took)
+		}
+		return t.remark(event.Event{}, dim, text)
 	}
 	return nil
 }
@@ -110,60 +112,3 @@ func (l Look) Showing(s module.Showing) string {
 	b.WriteString("\n")
 	return b.String()
 }
-
-// table shows a table. What does not fit into the last column goes on below it.
-func (l Look) table(t module.Table) []string {
-	width := make([]int, len(t.Columns))
-	for i, c := range t.Columns {
-		width[i] = lipgloss.Width(c.Name)
-		for _, row := range t.Rows {
-			if i < len(row) {
-				width[i] = max(width[i], lipgloss.Width(Clean(row[i])))
-			}
-		}
-	}
-	before := 2 * len(t.Columns)
-	for _, w := range width[:max(len(width)-1, 0)] {
-		before += w
-	}
-	line := func(r role, cells []string) []string {
-		var b strings.Builder
-		var rest []string
-		for i, w := range width {
-			text := ""
-			if i < len(cells) {
-				text = Clean(cells[i])
-			}
-			if last := i == len(width)-1; last {
-				lines := wrap(text, max(l.Width-before, 24))
-				if l.Width == 0 {
-					lines = []string{text}
-				}
-				text, rest = lines[0], lines[1:]
-			}
-			gap := strings.Repeat(" ", max(w-lipgloss.Width(text), 0))
-			if t.Columns[i].Right {
-				b.WriteString("  " + gap + l.paint(r, text))
-			} else {
-				b.WriteString("  " + l.paint(r, text) + gap)
-			}
-		}
-		out := []string{strings.TrimRight(b.String(), " ")}
-		for _, more := range rest {
-			out = append(out, strings.Repeat(" ", before)+l.paint(r, more))
-		}
-		return out
-	}
-	heads := make([]string, len(t.Columns))
-	for i, c := range t.Columns {
-		heads[i] = c.Name
-	}
-	lines := line(dim, heads)
-	for i, row := range t.Rows {
-		lines = append(lines, line(marks[t.Marks[i]], row)...)
-	}
-	return lines
-}
-
-// marks are the roles of marked rows.
-var marks = map[string]role{"": plain, "warn": caution, "block": bad}

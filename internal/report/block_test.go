@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -48,4 +49,23 @@ func TestTurnsOfARollingBlock(t *testing.T) {
 	}
 	require.NoError(t, sink.Close())
 	golden(t, "turns.txt", out.String())
+}
+
+func TestTablesFold(t *testing.T) {
+	table := module.Table{
+		Title: "The run", Marks: map[int]string{1: "warn"},
+		Columns: []module.Column{
+			{Name: "round", Right: true}, {Name: "node"}, {Name: "what is done"}, {Name: "guests out", Right: true}, {Name: "stops", Right: true},
+			{Name: "least memory left"}, {Name: "votes", Right: true}, {Name: "Ceph"}, {Name: "about", Right: true}, {Name: "why now"},
+		},
+		Rows: [][]string{
+			{"1", "pve2", "16 packages, a reboot (the kernel changes)", "2", "0", "7 GiB on pve1", "2/2", "-", "6 min", "the least to move again (2 guests)"},
+			{"2", "pve1", "16 packages, a reboot (the kernel changes)", "12", "1", "5.5 GiB on pve2", "2/2", "-", "18 min", "late: it is the master of the HA manager"},
+		},
+	}
+	var out bytes.Buffer
+	for _, width := range []int{0, 200, 120, 80, 40} {
+		out.WriteString(report.Look{Unicode: true, Width: width}.Showing(module.Showing{Title: fmt.Sprintf("in %d columns", width), Tables: []module.Table{table}}))
+	}
+	golden(t, "tables.txt", out.String())
 }
