@@ -41,7 +41,7 @@ func (r *run) attempt(ctx context.Context, n *node, subject string, on []invento
 		return err
 	}
 	hp := r.approved.of(n.task.Path, subject, c.item)
-	if err := hp.refuse(changes); err != nil && !(n.spec.Serves && n.block != nil) { // which follow what the others do
+	if err := hp.refuse(changes); err != nil && !(n.yields() && n.block != nil) { // which follow what the others do
 		o.notDone = promises(changes)
 		return err
 	}

@@ -36,6 +36,9 @@ type node struct {
 	encoded *encoded // the outputs that were last made a value
 }
 
+// yields reports whether the task is no reason to begin a host of its rolling block: it serves those that are, or stands aside.
+func (n *node) yields() bool { return n.spec.Serves || n.task.Aside }
+
 type callKey struct{ host, item string }
 
 func (e *Engine) readBook(rb *Runbook) (*book, diag.List) {

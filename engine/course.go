@@ -66,11 +66,11 @@ func (e *Engine) course(ctx context.Context, b *book, t *target, a asked, result
 // rolling plans a block: first what it is about, then what makes way for that and clears up behind it.
 func (p *planner) rolling(ctx context.Context, block *Rolling, planned []module.Planned) []module.Planned {
 	all := slices.Concat(block.Steps, block.Between)
-	planned = p.steps(ctx, all, planned, func(n *node) bool { return !n.spec.Serves })
+	planned = p.steps(ctx, all, planned, func(n *node) bool { return !n.yields() })
 	hosts, err := p.over(block)
 	works := p.works(block, hosts)
 	p.idle = idleOf(works)
-	planned = p.steps(ctx, all, planned, func(n *node) bool { return n.spec.Serves })
+	planned = p.steps(ctx, all, planned, (*node).yields)
 	p.idle = nil
 	p.leftovers(block, works)
 	index := map[string]int{}

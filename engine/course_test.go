@@ -370,6 +370,22 @@ func TestBetweenIsDoneWhileOthersAreLeft(t *testing.T) {
 		}
 		require.Equal(t, []string{"h00", "h01"}, gates)
 		require.Contains(t, told(s), "gate h00 changed: set gate to 1")
+		require.Contains(t, told(s), "gate h02 skipped", "nothing is left that it could be between")
+	})
+}
+
+func TestWhatStandsAsideIsNoReasonToBeginAHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTurns(2)
+		f.machines["h00"].put("work", "1")
+		s, err := f.engine(t).apply(t, f.runbook(f.upgrade(nil, func(b *engine.Rolling) {
+			hook := task("hook", kv{Key: "hook", Value: "1"})
+			hook.Aside = true
+			b.Steps = slices.Insert(b.Steps, 0, engine.Step(hook))
+		})))
+		require.NoError(t, err)
+		require.Equal(t, []string{"h01 hook=1", "h01 out=1", "h01 work=1", "h01 out="}, f.turns())
+		require.Contains(t, told(s), "hook h00 skipped")
 	})
 }
 

@@ -220,11 +220,11 @@ func (p *planner) host(ctx context.Context, n *node, subject string, on []invent
 // after an earlier run is not left out.
 func (p *planner) unlessIdle(ctx context.Context, n *node, subject string, on []inventory.Host, item *Item, planned []module.Planned) (HostPlan, *HostResult) {
 	idle := p.idle[subject]
-	if idle == "" || n.block == nil || !n.spec.Serves {
+	if idle == "" || n.block == nil || !n.yields() {
 		return p.item(ctx, n, subject, on, item, planned)
 	}
 	parts, _ := p.b.partsOf(n.block)
-	if slices.Contains(parts.after, n) {
+	if n.spec.Serves && slices.Contains(parts.after, n) {
 		if hp, res := p.item(ctx, n, subject, on, item, planned); due(hp.Changes) {
 			return hp, res
 		}

@@ -137,6 +137,11 @@ func (g *rolling) turn(ctx context.Context, host string, steps []Step) bool {
 		if r.blocked() == nil {
 			ok = r.steps(ctx, g.b.Between, []string{host})
 		}
+	} else if ok {
+		for _, step := range g.b.Between { // it is between nothing any more
+			all := r.b.under(step)
+			r.skipped(g.b, host, func(n *node) bool { return slices.Contains(all, n) })
+		}
 	}
 	if !ok {
 		r.giveUp(ctx, g.b, host)

@@ -98,6 +98,8 @@ type Task struct {
 	Sensitive  bool // output lines and diffs are withheld
 	RunOnce    bool // the first host stands for all; its result is every host's
 	DelegateTo string
+	// Aside says that the task stands in a hook or between hosts: what it does is no reason to begin a host of a rolling block.
+	Aside bool
 	// NeedsFacts says that an expression uses self.facts.
 	NeedsFacts bool
 

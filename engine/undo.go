@@ -46,7 +46,7 @@ func (r *run) begun(n *node, c module.Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.moment++
-	if n.block != nil && !n.spec.Serves {
+	if n.block != nil && !n.yields() {
 		if r.worked == nil {
 			r.worked = map[string]bool{}
 		}

@@ -35,7 +35,7 @@ func (b *book) partsOf(block *Rolling) (parts, bool) {
 	serving := false
 	for i, s := range block.Steps {
 		all := b.under(s)
-		work := slices.DeleteFunc(slices.Clone(all), func(n *node) bool { return n.spec.Serves || n.left != "" })
+		work := slices.DeleteFunc(slices.Clone(all), func(n *node) bool { return n.yields() || n.left != "" })
 		serving = serving || slices.ContainsFunc(all, func(n *node) bool { return n.spec.Serves })
 		p.work = append(p.work, work...)
 		if len(work) > 0 {

@@ -49,7 +49,7 @@ func (bu *builder) task(b *hcl.Block, p position) *engine.Task {
 	content, rest, diags := b.Body.PartialContent(common)
 	bu.l.report(bodyPlace{what: "The task block", body: b.Body, schema: common, at: b.DefRange}.explain(diags))
 	t := &engine.Task{
-		Path: bu.name + "/" + b.Labels[1], Name: bu.prefix + b.Labels[1], Module: m, Range: b.DefRange, OnFailure: engine.Stop,
+		Path: bu.name + "/" + b.Labels[1], Name: bu.prefix + b.Labels[1], Module: m, Range: b.DefRange, OnFailure: engine.Stop, Aside: p.hook,
 	}
 	bu.constants(t, content)
 	sc := bu.scope(p, b.Labels[1])

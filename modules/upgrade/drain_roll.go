@@ -147,8 +147,9 @@ func workOf(h module.RollHost) rolling.Work {
 				}
 			}
 			w.Packages = max(w.Packages, 1)
+			w.Unsure = w.Unsure || c.Predicted != ""
 		case c.Action == module.Reboot && c.Predicted != "":
-			w.Reboot, w.Why = rolling.Perhaps, c.Predicted
+			w.Reboot = rolling.Perhaps // when it is known is said once, below the tables
 		case c.Action == module.Reboot:
 			w.Reboot, w.Why = rolling.Yes, c.Summary
 		}
