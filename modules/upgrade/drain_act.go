@@ -17,12 +17,15 @@ import (
 const retryPause = 10 * time.Second
 
 func (m *mover) run(ctx context.Context, t module.Target) error {
-	if err := m.unlocked(ctx, t); err != nil {
-		return err
+	if m.guest.Lock != "" {
+		if err := m.unlocked(ctx, t); err != nil {
+			return err
+		}
 	}
 	var last error
+	waited := false
 	for try := 1; try <= m.args.Attempts; try++ {
-		if try > 1 {
+		if last != nil {
 			t.Warn(m.node, fmt.Sprintf("%s could not be moved, trying again: %s", m.guest, moves.FirstLine(last)))
 			if err := t.Sleep(ctx, retryPause); err != nil {
 				return err
@@ -42,7 +45,17 @@ func (m *mover) run(ctx context.Context, t module.Target) error {
 		if stalled, ok := errors.AsType[*moves.StallError](err); ok {
 			return m.stall(ctx, t, stalled)
 		}
-		if _, refused := errors.AsType[module.Refusals](err); refused || ctx.Err() != nil {
+		switch _, refused := errors.AsType[module.Refusals](err); {
+		case ctx.Err() != nil:
+			return err
+		case refused && !waited && j.Has(guest.IsLocked):
+			// A backup or a snapshot began since the node was looked at.
+			waited = true
+			if err := m.unlocked(ctx, t); err != nil {
+				return err
+			}
+			try--
+		case refused:
 			return err
 		}
 	}
@@ -95,9 +108,6 @@ func (m *mover) unlocked(ctx context.Context, t module.Target) error {
 		if ok && g.Lock != "" && !(g.Lock == "migrate" && moves.UnderWay(ctx, t, []guest.Guest{g})[g.ID]) {
 			return fmt.Errorf("%s is locked (%s); look: %s config %d; pvenode task list --source active", g, g.Lock, g.Kind.Tool(), g.ID)
 		}
-		return nil
-	}
-	if m.guest.Lock == "" {
 		return nil
 	}
 	return t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("nothing holds %s any more", m.guest), Check: locked, Timeout: max(m.args.Lock, time.Second), Every: 10 * time.Second})

@@ -31,7 +31,7 @@ func (e emptying) changes(t module.Target, plans []rolling.Plan) []module.Change
 	}
 	var acts []module.Change
 	if e.wantsNoout() {
-		l.NooutHost, l.Noout = e.node, true
+		l.NooutHosts, l.Noout = e.w.buckets(e.node), true
 		acts = append(acts, e.noout())
 	}
 	maintenance, enter := e.wantsMaintenance()
@@ -93,22 +93,28 @@ func (e emptying) note(l ledger) module.Change {
 
 // wantsNoout: Ceph must not begin to copy the data of OSDs that are away for a restart.
 func (e emptying) wantsNoout() bool {
-	return len(e.w.osds(e.node)) > 0 && !e.w.nooutSet(e.node) && !e.w.ceph.Map.Has("noout")
+	buckets := e.w.buckets(e.node)
+	return len(buckets) > 0 && !e.w.nooutSet(buckets) && !e.w.ceph.Map.Has("noout")
 }
 
 func (e emptying) noout() module.Change {
-	actor := e.w.ceph.From
+	actor, buckets := e.w.ceph.From, e.w.buckets(e.node)
 	return module.Change{
 		ID: e.node + "/noout", Host: e.node, Action: module.Update, Summary: "set noout for the OSDs of " + e.node,
 		Undo: &module.Undo{Host: actor, Summary: "unset noout for the OSDs of " + e.node, Command: transport.Command{
-			Argv: []string{"timeout", "60", "ceph", "--connect-timeout", "30", "osd", "unset-group", "noout", e.node}, Mutates: true, Timeout: 2 * time.Minute,
+			Argv: nooutCommand("unset-group", buckets), Mutates: true, Timeout: 2 * time.Minute,
 		}},
 		Apply: func(ctx context.Context, t module.Target) error {
 			return runOn(ctx, t, actor, "set noout", transport.Command{
-				Argv: []string{"timeout", "60", "ceph", "--connect-timeout", "30", "osd", "set-group", "noout", e.node}, Mutates: true, Timeout: 2 * time.Minute,
+				Argv: nooutCommand("set-group", buckets), Mutates: true, Timeout: 2 * time.Minute,
 			})
 		},
 	}
+}
+
+// nooutCommand sets or unsets noout for hosts of the CRUSH map. Without a quorum of monitors the program would hang.
+func nooutCommand(verb string, buckets []string) []string {
+	return append([]string{"timeout", "60", "ceph", "--connect-timeout", "30", "osd", verb, "noout"}, buckets...)
 }
 
 // wantsMaintenance reports whether the HA manager has anything to do with the node, and whether maintenance is still to be asked
@@ -178,8 +184,9 @@ const bringBackScript = `kind=qemu; [ "$1" = pct ] && kind=lxc
 conf=$([ "$kind" = lxc ] && echo lxc || echo qemu-server)
 [ -e "/etc/pve/nodes/$3/$conf/$2.conf" ] || exit 0
 grep -q '^lock:' "/etc/pve/nodes/$3/$conf/$2.conf" && { echo "$2 is locked" >&2; exit 1; }
-how=--online; [ "$kind" = lxc ] && how=--restart
-exec pvesh create "/nodes/$3/$kind/$2/migrate" --target "$4" "$how" 1`
+if [ "$kind" = lxc ]; then set -- "$@" --restart 1; else set -- "$@" --online 1 --with-local-disks 1; fi
+id=$2 from=$3 to=$4; shift 4
+exec pvesh create "/nodes/$from/$kind/$id/migrate" --target "$to" "$@"`
 
 // stop shuts a guest down for the time that the node is away.
 func (e emptying) stop(g guest.Guest) module.Change {

@@ -1,13 +1,9 @@
 package upgrade
 
 import (
-	"encoding/json"
-	"time"
-
 	"context"
 
 	"github.com/pxrun/pxrun/engine/module"
-	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/pxrun/pxrun/modules/internal/gates"
 )
 
@@ -32,34 +28,17 @@ func inBlock(t module.Target, node string, o gateOptions) gateOptions {
 	return o
 }
 
-// ledgerProbe reads what drain has written on the node of what it did there.
-var ledgerProbe = transport.Command{Argv: []string{"cat", notesDir + "/rolling.json"}, Timeout: 20 * time.Second}
-
 // fromLedger takes what the gates must know of it: whether this run, or one before it that was cut off, has set noout for the node's
 // OSDs, and which guests were left running there by their policy.
 func fromLedger(ctx context.Context, t module.Target, node string) (noout bool, left []string) {
-	conn, err := t.Conn(ctx, node)
-	if err != nil {
+	l, err := readLedger(ctx, t, node)
+	if err != nil || l == nil {
 		return false, nil
 	}
-	r, err := conn.Run(ctx, ledgerProbe)
-	if err != nil || r.Exit != 0 {
-		return false, nil
-	}
-	var written struct {
-		Noout  bool `json:"noout"`
-		Guests []struct {
-			SID  string `json:"sid"`
-			Fate string `json:"fate"`
-		} `json:"guests"`
-	}
-	if json.Unmarshal(r.Stdout, &written) != nil {
-		return false, nil
-	}
-	for _, g := range written.Guests {
-		if g.Fate == "left" {
+	for _, g := range l.Guests {
+		if g.Fate == fateLeft {
 			left = append(left, g.SID)
 		}
 	}
-	return written.Noout, left
+	return l.Noout, left
 }

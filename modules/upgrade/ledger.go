@@ -20,12 +20,11 @@ type ledger struct {
 	Since int64  `json:"since"` // seconds since 1970, by the node's clock
 	// Home says which guests come home: never, moved or balanced.
 	Home string `json:"home"`
-	// Maintenance says that maintenance was asked for by pxrun, Noout for which CRUSH host it has set noout.
-	Maintenance bool   `json:"maintenance,omitempty"`
-	NooutHost   string `json:"noout_host,omitempty"`
-	// Noout is for readers that only ask whether it was set.
-	Noout  bool          `json:"noout,omitempty"`
-	Guests []ledgerGuest `json:"guests"`
+	// Maintenance says that maintenance was asked for by pxrun, Noout that it has set noout, for NooutHosts of the CRUSH map.
+	Maintenance bool          `json:"maintenance,omitempty"`
+	Noout       bool          `json:"noout,omitempty"`
+	NooutHosts  []string      `json:"noout_hosts,omitempty"`
+	Guests      []ledgerGuest `json:"guests"`
 }
 
 // ledgerGuest is a guest that ran on the node, and what was decided for it.

@@ -86,7 +86,7 @@ type filling struct {
 // changes are what is left to do until nothing of drain is left. The ledger goes last: as long as it is there, release is not done.
 func (f filling) changes() []module.Change {
 	var out []module.Change
-	if f.l.Noout && f.w.nooutSet(f.node) {
+	if f.l.Noout && f.w.ceph != nil && slices.ContainsFunc(f.l.NooutHosts, func(b string) bool { return f.w.nooutSet([]string{b}) }) {
 		out = append(out, f.unsetNoout())
 	}
 	if f.inMaintenance() {
@@ -105,7 +105,7 @@ func (f filling) unsetNoout() module.Change {
 		ID: f.node + "/unset-noout", Host: f.node, Action: module.Update, Summary: "unset noout for the OSDs of " + f.node, Undoes: []string{f.node + "/noout"},
 		Apply: func(ctx context.Context, t module.Target) error {
 			return runOn(ctx, t, actor, "unset noout", transport.Command{
-				Argv: []string{"timeout", "60", "ceph", "--connect-timeout", "30", "osd", "unset-group", "noout", f.node}, Mutates: true, Timeout: 2 * time.Minute,
+				Argv: nooutCommand("unset-group", f.l.NooutHosts), Mutates: true, Timeout: 2 * time.Minute,
 			})
 		},
 	}
@@ -124,11 +124,11 @@ func (f filling) leave() module.Change {
 	}
 }
 
-// starts are the guests that were shut down for the node, and are still where they were.
+// starts are the guests that were shut down for the node, or went down with it, and are still where they were.
 func (f filling) starts() []module.Change {
 	var out []module.Change
 	for _, d := range f.l.Guests {
-		if d.Fate != fateStopped {
+		if d.Fate != fateStopped && d.Fate != fateLeft {
 			continue
 		}
 		g, ok := f.guest(d.SID)

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,23 +128,27 @@ func (w *world) ballot() pve.Ballot {
 	return pve.BallotOf(conf, w.Online, device)
 }
 
-// osds are the OSDs of a node. Its bucket in the CRUSH map bears its name.
-func (w *world) osds(node string) []int {
-	var ids []int
+// nodeOf is the node that an OSD runs on: where it last started, else the bucket of the CRUSH map, which mostly bears its name.
+func nodeOf(o ceph.OSD) string { return cmp.Or(o.NodeName, o.Host) }
+
+// buckets are the hosts of the CRUSH map that a node's OSDs hang in; none if it has no OSD.
+func (w *world) buckets(node string) []string {
+	var out []string
 	if w.ceph == nil {
 		return nil
 	}
 	for _, o := range w.ceph.Map.OSDs {
-		if o.Host == node {
-			ids = append(ids, o.ID)
+		if nodeOf(o) == node && o.Host != "" && !slices.Contains(out, o.Host) {
+			out = append(out, o.Host)
 		}
 	}
-	return ids
+	slices.Sort(out)
+	return out
 }
 
-// nooutSet reports whether noout is set for a node's OSDs.
-func (w *world) nooutSet(node string) bool {
-	return w.ceph != nil && slices.Contains(w.ceph.Map.NodeFlags[node], "noout")
+// nooutSet reports whether noout is set for all of some hosts of the CRUSH map.
+func (w *world) nooutSet(buckets []string) bool {
+	return w.ceph != nil && !slices.ContainsFunc(buckets, func(b string) bool { return !slices.Contains(w.ceph.Map.NodeFlags[b], "noout") })
 }
 
 // stopScript asks Ceph whether it bears that sets of daemons stop. Each argument is a set: its OSDs and monitors, "0 1/pve1 pve2".
@@ -175,8 +180,8 @@ func (w *world) cephFacts(ctx context.Context, t module.Target, nodes, away, acc
 	}
 	c := &rolling.Ceph{OSDs: map[string][]int{}, Monitors: w.monitors(), Quorum: w.ceph.Status.QuorumNames}
 	for _, o := range w.ceph.Map.OSDs {
-		if o.Host != "" {
-			c.OSDs[o.Host] = append(c.OSDs[o.Host], o.ID)
+		if node := nodeOf(o); node != "" {
+			c.OSDs[node] = append(c.OSDs[node], o.ID)
 		}
 		if !o.Up || !o.In {
 			c.Down = append(c.Down, o.ID)
