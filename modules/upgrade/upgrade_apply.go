@@ -279,6 +279,9 @@ func nextStep(after packages.State, out string) string {
 			break
 		}
 	}
+	for _, why := range complaints(out) {
+		fmt.Fprintf(&b, "\n  saw: %s", why)
+	}
 	switch {
 	case len(after.Unfinished) > 0 || after.Interrupted:
 		fmt.Fprintf(&b, "\n  left behind: packages that dpkg has not finished with: %s\n  look: dpkg --audit; the output is in %s\n  next: mend the cause and run this again: it begins with dpkg --configure -a", names(after.Unfinished), logDir)
@@ -286,6 +289,18 @@ func nextStep(after packages.State, out string) string {
 		b.WriteString("\n  no package is left half installed; the output is in " + logDir)
 	}
 	return b.String()
+}
+
+// complaints are what dpkg says of packages that it could not install: a line with the name, and one with the reason.
+func complaints(out string) []string {
+	var list []string
+	lines := strings.Split(out, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "dpkg: error processing ") && i+1 < len(lines) && len(list) < 5 {
+			list = append(list, strings.TrimSuffix(line, ":")+": "+strings.TrimSpace(lines[i+1]))
+		}
+	}
+	return list
 }
 
 func orAbsent(version string) string {

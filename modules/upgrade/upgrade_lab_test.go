@@ -201,7 +201,7 @@ func TestUpgradesThatFailSayWhatIsLeft(t *testing.T) {
 	}{
 		"a script of a package": {
 			lab.Fault{Kind: "apt-broken", Value: "pve-firewall"}, "",
-			[]string{"exit 100: Sub-process /usr/bin/dpkg returned an error code (1)", "left behind: packages that dpkg has not finished with: pve-firewall (half-configured)", "dpkg --audit"}, "true",
+			[]string{"apt-get dist-upgrade: exit 100: Sub-process /usr/bin/dpkg returned an error code (1)", "saw: dpkg: error processing package pve-firewall (--configure): installed pve-firewall package post-installation script subprocess", "left behind: packages that dpkg has not finished with: pve-firewall (half-configured)", "dpkg --audit"}, "true",
 		},
 		"no room for the initramfs": {
 			lab.Fault{Kind: "boot-full", Value: "60"}, "min_free_boot = 10", []string{"No space left on device", "proxmox-kernel-6.17.4-1-pve-signed (half-configured)", "df -h / /boot"}, "true",

@@ -74,7 +74,7 @@ func Error(r transport.Result, c transport.Command) error {
 
 func verbOf(argv []string) string {
 	for _, word := range argv[1:] {
-		if slices.Contains([]string{"update", "install", "remove"}, word) {
+		if slices.Contains([]string{"update", "install", "remove", "dist-upgrade"}, word) {
 			return word
 		}
 	}
