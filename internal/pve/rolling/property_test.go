@@ -325,3 +325,23 @@ func TestWhatIsKnownOfAClassHoldsForEachOfIt(t *testing.T) {
 		}
 	})
 }
+
+// What a drain decides live is what the proof of the same moment says of the first node.
+func TestTheFirstStepIsWhatIsDecidedLive(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := anyWorld(t)
+		w.s.Away = nil
+		p := w.prove()
+		if len(p.Rounds) == 0 || len(p.Next) != 1 {
+			t.Skip("none, or several at once")
+		}
+		w.s.Pack = p.Packed
+		live := Targets(w.s, p.Next[0], nil)
+		said := p.Rounds[0].Steps[0].Guests
+		require.Len(t, live, len(said))
+		for i := range live {
+			live[i].Downtime = said[i].Downtime // of a guest that is shut down, known for the whole step only
+			require.Equal(t, said[i], live[i])
+		}
+	})
+}
