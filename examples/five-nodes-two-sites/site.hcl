@@ -139,7 +139,7 @@ runbook "site" {
 
     crush {
       kind  = "datacenter"
-      hosts = { for n in local.nodes : n.name => "site-${n.vars.site}" if n.vars.site != "c" }
+      locations = { for n in local.nodes : n.name => "site-${n.vars.site}" if n.vars.site != "c" }
     }
 
     pool "vm" {

@@ -21,7 +21,7 @@ var crushDoc string
 // crushSettings say where hosts stand, in ceph_crush and in the crush block of ceph_init.
 type crushSettings struct {
 	Kind  string                   `hcl:"kind,optional" default:"datacenter" oneof:"chassis rack row pdu pod room datacenter zone region" doc:"What the hosts stand in: the kind of the buckets."`
-	Hosts map[inventory.Ref]string `hcl:"hosts" min:"1" doc:"The name of the bucket by host. Hosts that are left out stay where they are." example:"{ pve1 = \"north\", pve2 = \"south\" }"`
+	Hosts map[inventory.Ref]string `hcl:"locations" min:"1" doc:"The name of the bucket by host. Hosts that are left out stay where they are." example:"{ pve1 = \"north\", pve2 = \"south\" }"`
 }
 
 // Validate checks what can be checked without a node.
@@ -30,7 +30,7 @@ func (a *crushSettings) Validate() error { return a.validate("") }
 func (a *crushSettings) validate(at string) error {
 	var errs []error
 	for host, bucket := range a.Hosts {
-		where := fmt.Sprintf("%shosts[%q]", at, host)
+		where := fmt.Sprintf("%slocations[%q]", at, host)
 		_, node := a.Hosts[inventory.Ref(bucket)]
 		switch {
 		case checkCrushName(bucket) != nil:

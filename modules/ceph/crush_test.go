@@ -17,7 +17,7 @@ repository = "no-subscription"
 size       = 4
 min_size   = 2
 crush {
-  hosts = { pve1 = "north", pve2 = "north", pve3 = "south", pve4 = "south" }
+  locations = { pve1 = "north", pve2 = "north", pve3 = "south", pve4 = "south" }
 }
 pool "vm" {
   size              = 4
@@ -52,7 +52,7 @@ func TestLabCephOnTwoSites(t *testing.T) {
 	require.Equal(t, map[string]any{"pve4": "root default"}, changes[0].Before)
 	require.Contains(t, strings.Join(tgt.Warnings(), "\n"), "take data with them")
 	require.NoError(t, tgt.Apply(changes))
-	require.Empty(t, tgt.Converge(cephCrush(), `hosts = { pve4 = "south" }`))
+	require.Empty(t, tgt.Converge(cephCrush(), `locations = { pve4 = "south" }`))
 	tgt.Eventually("pve1", `ceph -s -f json | grep -q '"pgs_by_state":\[{"count":[0-9]*,"state_name":"active+clean"}\]'`)
 
 	refuse := func(args, want string) {
@@ -60,8 +60,8 @@ func TestLabCephOnTwoSites(t *testing.T) {
 		_, err := tgt.Plan(cephCrush(), args)
 		require.ErrorContains(t, err, want)
 	}
-	refuse(`hosts = { pve3 = "north", pve4 = "north" }`, "pool vm keeps 4 copies and would find 2 places (2 hosts of each datacenter)")
-	refuse("kind = \"rack\"\nhosts = { pve3 = \"north\" }", "there is a datacenter north in the CRUSH map")
+	refuse(`locations = { pve3 = "north", pve4 = "north" }`, "pool vm keeps 4 copies and would find 2 places (2 hosts of each datacenter)")
+	refuse("kind = \"rack\"\nlocations = { pve3 = \"north\" }", "there is a datacenter north in the CRUSH map")
 
 	// One site is lost: the other one has two copies of everything.
 	tgt.Fault(lab.Fault{Kind: "power-off", Target: "pve4"})
@@ -80,7 +80,7 @@ func TestLabRuleWhileTheMapChanges(t *testing.T) {
 	tgt.Converge(cephInit(), "network = \"10.0.2.0/24\"\nrepository = \"no-subscription\"")
 	tgt.Must("pve1", "ceph osd crush rule create-replicated one default osd; ceph osd crush rule rm one; ceph osd crush rule create-replicated two default osd")
 	const args = "name = \"racks\"\nsize = 2\ncrush_rule = \"per_rack\"\nfailure_domain = \"rack\"\ncopies_per_domain = 2\ndevice_class = \"ssd\""
-	_ = tgt.Converge(cephCrush(), "kind = \"rack\"\nhosts = { pve1 = \"r1\", pve2 = \"r1\", pve3 = \"r2\" }")
+	_ = tgt.Converge(cephCrush(), "kind = \"rack\"\nlocations = { pve1 = \"r1\", pve2 = \"r1\", pve3 = \"r2\" }")
 	require.Equal(t, []string{"make CRUSH rule per_rack", "make pool racks"}, tgt.Converge(cephPool(), args))
 	require.Contains(t, tgt.Must("pve1", "ceph osd crush rule dump per_rack -f json"), `"item_name":"default~ssd"`)
 	require.Contains(t, tgt.Must("pve1", "ceph osd crush rule ls"), "two")
@@ -94,10 +94,10 @@ func TestArgumentsOfPlaces(t *testing.T) {
 		args   string
 		want   string
 	}{
-		{cephCrush(), `hosts = {}`, "hosts"},
-		{cephCrush(), `hosts = { pve1 = "the north" }`, "is no name in a CRUSH map"},
-		{cephCrush(), `hosts = { pve1 = "pve1" }`, "names in the CRUSH map are given once"},
-		{cephCrush(), `hosts = { pve1 = "default" }`, "names in the CRUSH map are given once"},
+		{cephCrush(), `locations = {}`, "locations"},
+		{cephCrush(), `locations = { pve1 = "the north" }`, "is no name in a CRUSH map"},
+		{cephCrush(), `locations = { pve1 = "pve1" }`, "names in the CRUSH map are given once"},
+		{cephCrush(), `locations = { pve1 = "default" }`, "names in the CRUSH map are given once"},
 		{cephPool(), "copies_per_domain = 2", "give it a name"},
 		{cephPool(), "crush_rule = \"r\"\ncopies_per_domain = 2", "such as datacenter"},
 		{cephPool(), "crush_rule = \"r\"\nfailure_domain = \"cellar\"", `"cellar" is none of osd, host`},

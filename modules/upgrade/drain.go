@@ -25,7 +25,7 @@ var drainDoc string
 type drainArgs struct {
 	Policy     string            `hcl:"policy,optional" default:"block" oneof:"migrate_with_disks shutdown leave block" doc:"What is done with machines that cannot move live: copy their disks, shut them down for the time, leave them running until the node goes down, or refuse."`
 	Containers string            `hcl:"containers,optional" default:"block" oneof:"restart_container shutdown leave block" doc:"The same for containers, none of which can move live."`
-	Tags       map[string]string `hcl:"tags,optional" doc:"What is done with the guests that have a tag, whether they could move live or not: migrate, migrate_with_disks, shutdown, restart_container, leave or block." example:"{ \"k8s\" = \"shutdown\" }"`
+	Tags       map[string]string `hcl:"tagged,optional" doc:"What is done with the guests that have a tag, whether they could move live or not: migrate, migrate_with_disks, shutdown, restart_container, leave or block." example:"{ \"k8s\" = \"shutdown\" }"`
 	Guests     map[string]string `hcl:"guests,optional" doc:"The same by the guest's id; it goes before tags." example:"{ \"104\" = \"shutdown\" }"`
 	BringHome  string            `hcl:"bring_home,optional" default:"never" oneof:"never moved balanced" doc:"Which guests release brings back: none, all that were moved, or those from nodes that are fuller. Guests under HA come back by themselves."`
 
@@ -58,7 +58,7 @@ func (a *drainArgs) Validate() error {
 		}
 	}
 	for _, tag := range slices.Sorted(maps.Keys(a.Tags)) {
-		check(fmt.Sprintf("tags[%q]", tag), a.Tags[tag])
+		check(fmt.Sprintf("tagged[%q]", tag), a.Tags[tag])
 	}
 	for _, id := range slices.Sorted(maps.Keys(a.Guests)) {
 		if n, err := strconv.Atoi(id); err != nil || n < 100 {

@@ -15,7 +15,7 @@ runbook "rolling_upgrade" {
     default     = "block"
     description = "The same for containers: restart_container, shutdown, leave or block"
   }
-  argument "tags" {
+  argument "tagged" {
     type        = map(string)
     default     = {}
     description = "Policies of the guests that have a tag"
@@ -164,7 +164,7 @@ runbook "rolling_upgrade" {
     task "drain" "evacuate" {
       policy      = arg.policy
       containers  = arg.containers
-      tags        = arg.tags
+      tagged      = arg.tagged
       guests      = arg.guests
       bring_home  = arg.bring_home
       reserve     = arg.reserve
