@@ -188,6 +188,15 @@ func TestWhatAnUpgradeDoesToARunningNode(t *testing.T) {
 	require.Regexp(t, `^btime 1[0-9]{9}\n`, out)
 }
 
+func TestEachReleaseHasItsOwnDebian(t *testing.T) {
+	for pve, want := range map[string]string{"8.4.1": "base-files 12.4+deb12u12\nlibc6 2.36-9+deb12u13\n", "9.1.8": "base-files 13.8+deb13u3\nlibc6 2.41-12+deb13u1\n"} {
+		_, sh := upgradable(t, pve, func(h *lab.HostSpec) { h.Updates = []string{"libc"} })
+		out, code := sh(refresh + upgradeAll + " >/dev/null && dpkg-query -W -f '${Package} ${Version}\\n' libc6 base-files")
+		require.Zero(t, code)
+		require.Equal(t, want, out)
+	}
+}
+
 func TestSuitesOfTheNextReleaseBringIt(t *testing.T) {
 	_, sh := upgradable(t, "8.4.1", nil)
 	out, _ := sh("sed -i s/bookworm/trixie/ /etc/apt/sources.list.d/pve-enterprise.list && " + refresh + "apt-cache policy pve-manager")

@@ -100,19 +100,23 @@ func (n *Node) base(ctx context.Context) error {
 			list = append(list, machine.Package{Name: p[0], Version: p[1], Section: "libs", Origin: "Debian", Libraries: baseLibraries[p[0]]})
 		}
 	}
-	for name, files := range conffiles {
-		if p, ok := m.Installed(name); ok {
-			p.Conffiles = map[string]string{}
-			for path, text := range files {
-				p.Conffiles[path] = text
-				if err := ship(m, name, path, text); err != nil {
-					return err
-				}
-			}
-			list = append(list, p)
+	for _, p := range list {
+		if err := m.Install(ctx, p); err != nil {
+			return err
 		}
 	}
-	for _, p := range list {
+	for name, files := range conffiles {
+		p, ok := m.Installed(name)
+		if !ok {
+			continue
+		}
+		p.Conffiles = map[string]string{}
+		for path, text := range files {
+			p.Conffiles[path] = text
+			if err := ship(m, name, path, text); err != nil {
+				return err
+			}
+		}
 		if err := m.Install(ctx, p); err != nil {
 			return err
 		}

@@ -367,8 +367,22 @@ func duration(out string) (time.Duration, bool) {
 	return time.Duration(n) * time.Second, ok && found && err == nil && n >= 0
 }
 
-// keepSummary leaves on the node what this run has done, for the outputs of the task.
+// keepSummary leaves on the node what this run has done, also before it was resumed, for the outputs of the task.
 func keepSummary(ctx context.Context, t module.Target, done summary) error {
+	earlier, err := readSummary(ctx, t)
+	if err != nil {
+		return err
+	}
+	for _, c := range earlier.Packages {
+		if !slices.ContainsFunc(done.Packages, func(d packages.Change) bool { return d.Name == c.Name }) {
+			done.Packages = append(done.Packages, c)
+		}
+	}
+	for _, path := range earlier.Kept {
+		if !slices.Contains(done.Kept, path) {
+			done.Kept = append(done.Kept, path)
+		}
+	}
 	text, err := json.Marshal(done)
 	if err != nil {
 		return err

@@ -77,6 +77,11 @@ func TestDownloadThenUpgrade(t *testing.T) {
 			require.Contains(t, tgt.Records(), module.Version{Package: "proxmox-kernel-" + c.next + "-signed", After: strings.TrimSuffix(c.next, "-pve")})
 			require.Contains(t, tgt.Must("pve1", "cat /var/log/pxrun/upgrade-*.log"), "Setting up pve-manager ("+c.manager+") ...")
 
+			require.NoError(t, tgt.Lab.AddUpdates(nil, "pve-docs=9.9.9"))
+			tgt.Converge(upgradePackages(), "")
+			require.Equal(t, "9.9.9", outputs(t, tgt).Upgraded["pve-docs"])
+			require.Equal(t, c.manager, outputs(t, tgt).Upgraded["pve-manager"], "it is what the whole run has done")
+
 			tgt.RunID = "run2"
 			require.Empty(t, outputs(t, tgt).Upgraded, "another run has upgraded nothing")
 			for _, m := range []module.Module{packagesDownload(), upgradePackages()} {
