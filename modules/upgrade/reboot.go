@@ -22,7 +22,7 @@ var rebootDoc string
 
 type rebootArgs struct {
 	Mode     string         `hcl:"mode,optional" default:"auto" oneof:"auto always never" doc:"When to restart: auto, when there is a reason such as a newer kernel; always; never."`
-	Return   time.Duration  `hcl:"return_within,optional" default:"30m" min:"1m" doc:"How long the node may take from the command to a new start that answers. Servers may need 15 minutes for their self-test."`
+	Return   time.Duration  `hcl:"return_within,optional" default:"30m" min:"10s" doc:"How long the node may take from the command to a new start that answers. Servers may need 15 minutes for their self-test."`
 	Guests   []string       `hcl:"guests,optional" doc:"Guests that may still run on the node; they are shut down with it, and start again if they are set to. Any other running guest is a refusal." example:"[\"ct:200\"]"`
 	Fallback bool           `hcl:"fallback_kernel,optional" default:"false" doc:"Keep the kernel that runs now as the one for every start but this, until the new one has come up."`
 	Wait     time.Duration  `hcl:"wait,optional" default:"5m" doc:"For how long gates that may open by themselves, such as a backup that runs, are read again before the restart is refused."`
@@ -232,7 +232,7 @@ func decide(s start, args rebootArgs, run, coming string) (decision, error) {
 		return decision{}, nil
 	case coming == "" && s.Doubt() != "":
 		return decision{}, &module.Refusal{
-			Saw: s.Doubt(), Want: "a next start that is known", Look: "proxmox-boot-tool kernel list; ls /boot", Override: "mend the pin: proxmox-boot-tool kernel unpin",
+			Saw: s.Doubt(), Want: "a next start that is known", Look: "proxmox-boot-tool kernel list; ls /boot", Override: "mend it: update-initramfs -u -k <kernel>; or, if a pin names it, proxmox-boot-tool kernel unpin",
 		}
 	}
 	d := decision{restart: true, reasons: packages.Texts(reasons), predicted: coming}

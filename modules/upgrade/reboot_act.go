@@ -59,7 +59,7 @@ func cameBack(t module.Target, host, before, expect, running string) error {
 	if expect != "" && expect != running {
 		return fmt.Errorf("%s came back, and runs kernel %s instead of %s\n  look: uname -r; proxmox-boot-tool kernel list; proxmox-boot-tool status; journalctl -b -1 -e\n  next: if it hung on %s and was switched off and on, find out why (its console, journalctl -b -1); else %s", host, running, expect, expect, bootLoaderHelp)
 	}
-	t.Log(host, "it is back on kernel "+running)
+	module.Tell(t, host, "it is back on kernel "+running)
 	return nil
 }
 
