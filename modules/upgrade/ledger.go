@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve/health"
 	"github.com/pxrun/pxrun/internal/transport"
 )
 
@@ -46,7 +47,7 @@ const (
 	fateLeft    = "left"
 )
 
-const ledgerFile = notesDir + "/rolling.json"
+const ledgerFile = health.OutOfService
 
 // find finds a guest by its id in the HA manager.
 func (l *ledger) find(sid string) (ledgerGuest, bool) {

@@ -40,6 +40,7 @@ func (r *Report) node(n Node) {
 	r.replication(n)
 	r.tasks(n)
 	r.jobs(n)
+	r.outOfService(n)
 	r.Loads = append(r.Loads, l)
 }
 

@@ -162,3 +162,12 @@ func TestJobsThatNobodyTookAreTold(t *testing.T) {
 	require.Contains(t, found, `info jobs pve2: the job "pxrun-0a1d" of run 01AAC was killed`)
 	require.Equal(t, []detach.Left{{Unit: "pxrun-0a1d", Run: "01AAC", State: "gone", Exit: -1}}, r.Jobs["pve2"])
 }
+
+func TestANodeThatWasNotGivenBackIsTold(t *testing.T) {
+	r := judge(t, func(_, b map[string]string) {
+		b["h_service"] = `{"run":"01AAA","node":"pve2","since":1795330134,"guests":[{"sid":"vm:100"}]}`
+	})
+	require.Contains(t, strings.Join(says(r), "\n"), "warning service pve2: run 01AAA has taken it out of service at 2026-11-22 ")
+	r = judge(t, func(a, _ map[string]string) { a["h_service"] = "{" })
+	require.Contains(t, strings.Join(says(r), "\n"), "what it wrote down makes no sense")
+}

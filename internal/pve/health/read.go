@@ -41,6 +41,7 @@ var nodeReads = []frame.Read{
 	read("h_watchdog", `sh -c 'cat /sys/class/watchdog/watchdog0/identity; ls /run/watchdog-mux.active'`),
 	read("h_osds", `ls /var/lib/ceph/osd`),
 	read("h_jobs", detach.ListCommand("")),
+	read("h_service", `sh -c 'if [ -e "$1" ]; then cat "$1"; fi' sh `+OutOfService),
 }
 
 // sharedReads are what every quorate node has alike. They are asked of two nodes, so that one may be away.
