@@ -53,6 +53,7 @@ type labUpOptions struct {
 	release string
 	seed    uint64
 	updates []string
+	copyOf  string
 	ready   int
 }
 
@@ -77,6 +78,7 @@ Proxmox VE nodes that are in no cluster, other hosts are plain Debian. Time in t
 	f.StringVar(&o.release, "pve", defaultRelease, "version of Proxmox VE on the nodes")
 	f.Uint64Var(&o.seed, "seed", 1, "the same seed makes the same ids")
 	f.StringSliceVar(&o.updates, "updates", nil, "what the repositories have for an upgrade, `WHAT` being release, kernel and so on: see lab updates add")
+	f.StringVar(&o.copyOf, "snapshot", "", "make it a copy of the cluster in this `FILE`, which pxrun snapshot wrote, in place of fresh nodes")
 	f.IntVar(&o.ready, "ready-fd", 0, "close this file descriptor when the lab is ready")
 	_ = f.MarkHidden("ready-fd")
 	return cmd
@@ -96,22 +98,14 @@ func runLabUp(ctx context.Context, a *app, o labUpOptions) error {
 	if err != nil {
 		return err
 	}
-	spec := labSpec(doc.Site, o.release, o.speed, o.seed)
-	addBackends(&spec, doc)
-	for i := range spec.Hosts {
-		spec.Hosts[i].Updates = o.updates
-	}
-	made, err := lab.New(spec)
+	made, err := makeLab(ctx, doc, o)
 	if err != nil {
-		return &exitError{exitInvalid, fmt.Errorf("the inventory cannot be simulated: %w", err)}
+		return err
 	}
 	defer func() {
 		made.Close()
 		_ = os.Remove(dir) // only if it is empty
 	}()
-	if err := made.Start(ctx); err != nil {
-		return err
-	}
 	access, err := made.Access(dir)
 	if err != nil {
 		return err
@@ -187,6 +181,9 @@ func (a *app) spawnLab(o labUpOptions, logFile string) error {
 	args := []string{
 		"pxrun", "lab", "up", "--ready-fd", "3", "--no-color", "--state-dir", state,
 		"--speed", strconv.FormatFloat(o.speed, 'f', -1, 64), "--pve", o.release, "--seed", strconv.FormatUint(o.seed, 10),
+	}
+	if o.copyOf != "" {
+		args = append(args, "--snapshot", o.copyOf)
 	}
 	for _, u := range o.updates {
 		args = append(args, "--updates", u)

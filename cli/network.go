@@ -20,6 +20,8 @@ type networkOptions struct {
 	lab     bool
 	speed   float64
 	release string
+	// rehearsal is a lab that is there already.
+	rehearsal *labAccess
 }
 
 func (o *networkOptions) flags(f *pflag.FlagSet) {
@@ -56,7 +58,10 @@ func (a *app) network(ctx context.Context, doc *runbooks.Document, o networkOpti
 		}
 	}
 	if o.lab {
-		access, stop, err := a.labFor(ctx, doc, o.release, o.speed)
+		access, stop, err := o.rehearsal, func() {}, error(nil)
+		if access == nil {
+			access, stop, err = a.labFor(ctx, doc, o.release, o.speed)
+		}
 		if err != nil {
 			return nil, err
 		}

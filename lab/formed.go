@@ -30,7 +30,8 @@ type Formed struct {
 	// Guests are put on nodes as they are.
 	Guests map[string][]guest.Spec
 	Ceph   *ceph.Formed
-	// Lists is how old the package lists of nodes are. Nodes that are not in it have never fetched any.
+	// Lists is how old the package lists of nodes are; less than 0 is older than the repositories' last change. Nodes that are not
+	// in it have never fetched any.
 	Lists map[string]time.Duration
 	// Maintenance are the nodes for which HA's maintenance is on, Off those that are switched off.
 	Maintenance, Off []string
@@ -127,6 +128,9 @@ func (l *Lab) fetchLists(ctx context.Context, ages map[string]time.Duration) err
 			// A repository that refuses leaves the others' lists: that is how the node stands, too.
 			h.machine.Exec(ctx, machine.Proc{Argv: []string{"apt-get", "-qq", "update"}, Dir: "/", Stdout: io.Discard, Stderr: io.Discard})
 			at := h.machine.Now().Add(-age)
+			if age < 0 {
+				at = time.Unix(0, 0)
+			}
 			return h.machine.FS.Chtimes("/var/lib/apt/lists", at, at)
 		})
 	}

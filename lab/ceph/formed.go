@@ -110,6 +110,9 @@ func (m *Model) Form(ctx context.Context, f Formed) error {
 	if err := m.formOSDs(ctx, k, f); err != nil {
 		return err
 	}
+	if err := first.awaitOSDs(ctx, k); err != nil {
+		return err
+	}
 	if err := first.with(k, func() error { return k.formPools(f) }); err != nil {
 		return err
 	}
@@ -284,6 +287,31 @@ func (m *Model) formOSDs(ctx context.Context, k *Cluster, f Formed) error {
 		})
 	}
 	return work.Wait()
+}
+
+// awaitOSDs waits until all OSDs are up: what is created before them would have to be copied to them.
+func (n *Node) awaitOSDs(ctx context.Context, k *Cluster) error {
+	clock := n.model.world.Clock()
+	for end := clock.Elapsed() + formedIn; ; {
+		down := 0
+		_ = n.with(k, func() error { // nothing fails
+			for _, o := range k.osds {
+				if !o.up {
+					down++
+				}
+			}
+			return nil
+		})
+		switch {
+		case down == 0:
+			return nil
+		case clock.Elapsed() > end:
+			return fmt.Errorf("%d OSDs do not come up", down)
+		}
+		if err := clock.Sleep(ctx, 500*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 // formOSD makes one OSD with the places of its database and log.
