@@ -162,6 +162,13 @@ func TestTheRollerDecidesTheOrderAndIdleHostsAreLeftAlone(t *testing.T) {
 		require.Len(t, asked, 3, "in the plan and before each host")
 		require.Equal(t, []string{"h01", "h02"}, asked[2].Done)
 		require.Equal(t, []string{"h02", "h00"}, hostsOf[event.NodeStarted](g.rec))
+		acting := 0
+		for _, e := range g.rec.events {
+			if b, ok := e.Body.(event.StepStarted); ok && !b.Planning {
+				acting++
+			}
+		}
+		require.Equal(t, 3, acting, "each task is told to begin, though it is left out on a host before")
 	})
 }
 

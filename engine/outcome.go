@@ -13,11 +13,13 @@ import (
 type record struct {
 	n *node
 
-	mu       sync.Mutex
-	begun    bool
-	start    time.Time
-	reason   string // why it was not run, or not everywhere
-	outcomes map[string]*outcome
+	mu    sync.Mutex
+	begun bool
+	// announced says that the beginning of the task was told.
+	announced bool
+	start     time.Time
+	reason    string // why it was not run, or not everywhere
+	outcomes  map[string]*outcome
 }
 
 // outcome is what became of a task on a host.
@@ -39,14 +41,21 @@ func (rec *record) put(host string, o *outcome) {
 	rec.mu.Unlock()
 }
 
-// begin marks the task as begun and reports whether it was not before.
-func (rec *record) begin(now time.Time) bool {
+// begin marks the task as begun.
+func (rec *record) begin(now time.Time) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	first := !rec.begun
-	if first {
+	if !rec.begun {
 		rec.begun, rec.start = true, now
 	}
+}
+
+// announce reports whether the beginning of the task is still to be told: that it is left out on a host is no beginning.
+func (rec *record) announce() bool {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	first := !rec.announced
+	rec.announced = true
 	return first
 }
 

@@ -18,7 +18,8 @@ import (
 func (r *run) task(ctx context.Context, n *node, only []string) bool {
 	rec := r.records[n.index]
 	hosts, items, skip, err := r.prepare(n)
-	if rec.begin(r.e.cfg.Clock.Now()) {
+	rec.begin(r.e.cfg.Clock.Now())
+	if rec.announce() {
 		r.e.tell(ctx, n.task.Path, "", event.StepStarted{Index: n.index + 1, Module: n.spec.Name, Hosts: hosts})
 	}
 	if only != nil {
