@@ -3,6 +3,7 @@ package ceph
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,16 +37,16 @@ const (
 	notHere = 3
 )
 
-// Without a quorum of monitors the ceph program would hang for minutes, so each question is bounded, and after the first
-// that is not answered nothing more is asked. An answer is one line. Every question starts an interpreter: they are the
-// fewest that tell all.
+// Without a quorum of monitors the ceph program would hang for minutes, so each question is bounded. Every question starts an
+// interpreter, so all are asked at once: each stands in a pipe behind the one before it, keeps its own answer until it has passed
+// that one's on, and the answers come in order without a file. An answer is one line; its status stands beside its name.
 var clusterProbe = transport.Command{Timeout: clusterTimeout, Script: frame.Script(
 	frame.Read{Name: "conf", Seconds: readSeconds, Command: "cat /etc/pve/ceph.conf", Pmxcfs: true},
 	frame.Read{Name: "keyring", Seconds: readSeconds, Command: "ls /etc/pve/priv/ceph.client.admin.keyring", Pmxcfs: true},
 	frame.Read{Name: "storages", Seconds: readSeconds, Command: "cat /etc/pve/storage.cfg", Pmxcfs: true},
 	frame.Read{Name: "ceph", Seconds: cephSeconds, Pmxcfs: true, Command: `sh -c 'if [ ! -e /etc/ceph/ceph.conf ] || ! grep -q mon_host /etc/ceph/ceph.conf; then exit 3; fi
-q() { echo; echo "#$1"; shift; timeout -k 2 15 ceph --connect-timeout 10 "$@" -f json || exit $?; }
-q status -s; q dump osd dump; q tree osd tree; q metadata osd metadata; q rules osd crush rule dump; q fs fs ls; echo; echo "#end"'`},
+q() { k=$1; shift; o=$(timeout -k 2 15 ceph --connect-timeout 10 "$@" -f json 2>&1 </dev/null); r=$?; cat; printf "\n#%s %s\n%s\n" "$k" "$r" "$o"; }
+: | q status -s | q dump osd dump | q tree osd tree | q metadata osd metadata | q rules osd crush rule dump | q fs fs ls; echo; echo "#end"'`},
 )}
 
 // ProbeCluster is the command that ReadCluster runs: the same text each time.
@@ -92,7 +93,10 @@ func ParseCluster(host string, out []byte) (*Cluster, error) {
 
 // conversation reads what the monitors said.
 func (c *Cluster) conversation(a frame.Answer) {
-	parts, ended := splitAnswers(string(a.Text))
+	parts, failed, ended := splitAnswers(string(a.Text))
+	if failed != nil {
+		a = *failed
+	}
 	switch {
 	case a.RC == notHere:
 		c.Silence = "this node has no connection to a monitor"
@@ -140,19 +144,23 @@ func (c *Cluster) conversation(a frame.Answer) {
 	c.Answers = true
 }
 
-// splitAnswers takes the conversation apart at its lines "#name".
-func splitAnswers(text string) (parts map[string]string, ended bool) {
+// splitAnswers takes the conversation apart at its lines "#name status". failed is the first question that was not answered.
+func splitAnswers(text string) (parts map[string]string, failed *frame.Answer, ended bool) {
 	parts = map[string]string{}
 	for part := range strings.SplitSeq("\n"+text, "\n#") {
-		name, body, _ := strings.Cut(part, "\n")
-		switch name = strings.TrimSpace(name); name {
+		head, body, _ := strings.Cut(part, "\n")
+		name, status, _ := strings.Cut(strings.TrimSpace(head), " ")
+		switch name {
 		case "status", "dump", "tree", "metadata", "rules", "fs":
 			parts[name] = body
+			if rc, err := strconv.Atoi(status); err == nil && rc != 0 && failed == nil {
+				failed = &frame.Answer{Text: []byte(body), RC: rc}
+			}
 		case "end":
 			ended = true
 		}
 	}
-	return parts, ended
+	return parts, failed, ended
 }
 
 // jsonOf is the line that holds the answer; Ceph's libraries print warnings of their own around it.

@@ -35,27 +35,39 @@ const notHere = 3
 // folders on the node ($2) included, and their monitors ($3: further names of the node's). HEALTH_OK says nothing about that
 // (reference §8.6). A node that is not in the CRUSH map has no OSDs (status 2). A monitor is asked about only if it is in the
 // monmap: for an unknown name Ceph says yes. With $4 nothing is asked about stops.
+//
+// Every question starts an interpreter, so those that do not rest on each other are asked at once: each stands in a pipe behind
+// the one before it, and keeps its answer until it has passed that one's on.
 const cephScript = `[ -e /etc/ceph/ceph.conf ] || exit 3
 q() { timeout -k 2 15 ceph --connect-timeout 10 "$@" 2>&1 </dev/null; }
-say() { printf '\n#%s\n' "$1"; }
-say status; q -s -f json || exit 1
-say dump; dump=$(q osd dump -f json) || { echo "$dump"; exit 1; }; printf '%s\n' "$dump"
-say mons; mons=$(q mon dump -f json) || { echo "$mons"; exit 1; }; printf '%s\n' "$mons"
-ids=; names=
-for n in $1; do
-	out=$(q osd ls-tree "$n"); rc=$?
-	case $rc in 0) ;; 2) out=;; *) say error; echo "ceph osd ls-tree $n: $out"; exit 1;; esac
-	say "osds $n"; echo $out
-	ids="$ids $out"
-done
+say() { printf '\n#%s\n%s\n' "$1" "$2"; }
+ask() { k=$1; shift; o=$(q "$@"); r=$?; cat; if [ "$r" = 0 ]; then say "$k" "$o"; else say "failed $k" "$o"; fi; }
+tree() { o=$(q osd ls-tree "$1"); r=$?; cat; case $r in 0) say "osds $1" "$(echo $o)";; 2) say "osds $1" "";; *) say "failed osd ls-tree $1" "$o";; esac; }
+trees() { if [ $# -eq 0 ]; then cat; else n=$1; shift; tree "$n" | trees "$@"; fi; }
+stop() { o=$(q "$@"); r=$?; cat; say "$1 stop" "$o
+exit $r"; }
+first=$(: | ask status -s -f json | ask dump osd dump -f json | ask mons mon dump -f json | trees $1)
+printf '%s\n' "$first"
+case $first in *"
+#failed "*) exit 1;; esac
+dump=${first#*"
+#dump"}
+mons=${dump#*"
+#mons"}
+dump=${dump%%"
+#mons"*}
+ids=$(printf '#osds %s\n' "${mons#*"
+#osds "}" | while read -r word rest; do case $word in "#osds"|"") ;; *) echo "$word $rest";; esac; done)
+mons=${mons%%"
+#osds"*}
+names=
 for i in $2; do case $dump in *"\"osd\":$i,"*) ids="$ids $i";; esac; done
 ids=$(printf '%s\n' $ids | sort -un)
 for m in $1 $3; do case $mons in *"\"name\":\"$m\""*) case " $names " in *" $m "*) ;; *) names="$names $m";; esac;; esac; done
 if [ -n "$4" ]; then say end; exit 0; fi
-say "asked osd"; echo $ids
-if [ -n "$ids" ]; then say "osd stop"; q osd ok-to-stop $ids; echo "exit $?"; fi
-say "asked mon"; echo $names
-if [ -n "$names" ]; then say "mon stop"; q mon ok-to-stop $names; echo "exit $?"; fi
+say "asked osd" "$(echo $ids)"
+say "asked mon" "$(echo $names)"
+: | if [ -n "$ids" ]; then stop osd ok-to-stop $ids; else cat; fi | if [ -n "$names" ]; then stop mon ok-to-stop $names; else cat; fi
 say end`
 
 // cephTimeout is longer than the script takes when every answer comes at its last moment.
@@ -137,17 +149,19 @@ func isNumber(s string) bool { _, err := strconv.Atoi(s); return err == nil }
 func ParseCeph(out []byte, exit int) CephFacts {
 	c := CephFacts{OSDs: map[string][]int{}}
 	parts := map[string]string{}
-	last := ""
+	last, failed := "", false
 	for part := range strings.SplitSeq("\n"+string(out), "\n#") {
 		name, body, _ := strings.Cut(part, "\n")
-		if name = strings.TrimSpace(name); name != "" {
+		if name = strings.TrimSpace(name); name != "" && !failed {
 			parts[name], last = strings.TrimSpace(body), name
+			failed = strings.HasPrefix(name, "failed ")
 		}
 	}
 	if _, ended := parts["end"]; exit != 0 || !ended {
-		c.Silence = "Ceph does not answer (" + last + "): " + complaint(parts[last])
+		question := strings.TrimPrefix(last, "failed ")
+		c.Silence = "Ceph does not answer (" + question + "): " + complaint(parts[last])
 		if strings.TrimSpace(parts[last]) == "" {
-			c.Silence = "Ceph does not answer (" + last + ")"
+			c.Silence = "Ceph does not answer (" + question + ")"
 		}
 		return c
 	}
