@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/pxrun/pxrun/engine"
@@ -137,6 +138,30 @@ func (s *session) meta() (journal.Meta, error) {
 	return m, nil
 }
 
+// leftBefore are the temporary changes that other runs of the same cluster have left in place: a task that takes one back for good
+// crosses it off. Runs that share no file with this one may be about other machines of the same names.
+func (s *session) leftBefore(run *journal.Run) []event.Pending {
+	store, err := s.app.store()
+	if err != nil {
+		return nil
+	}
+	pending, err := store.Pending()
+	if err != nil || len(pending) == 0 {
+		return nil
+	}
+	runs, err := store.List()
+	if err != nil {
+		return nil
+	}
+	mine := run.Meta()
+	same := map[string]bool{}
+	for _, r := range runs {
+		shares := slices.ContainsFunc(r.Files, func(f string) bool { return slices.Contains(mine.Files, f) })
+		same[r.ID] = r.ID != mine.ID && shares && r.Cluster == mine.Cluster && r.Lab == mine.Lab
+	}
+	return slices.DeleteFunc(pending, func(p event.Pending) bool { return !same[p.Run] })
+}
+
 // record makes the engine of a run that is written down, that others are kept off, and that can be resumed.
 func (s *session) record(run *journal.Run, past *event.History, cfg engine.Config, signals *interrupts) error {
 	a := s.app
@@ -149,6 +174,7 @@ func (s *session) record(run *journal.Run, past *event.History, cfg engine.Confi
 	bus := event.NewBus(event.BusConfig{Run: run.ID(), Now: a.Now, Redact: a.secrets.Redact, Sinks: sinks})
 	cfg.RunID, cfg.Past, cfg.Keep = run.ID(), past, run.Keep
 	cfg.Consent = s.consent(run)
+	cfg.Pending = s.leftBefore(run)
 	cfg.Locker = lease.New(lease.Config{})
 	cfg.Owner = engine.Owner{Run: run.ID(), Controller: a.controller(), PID: os.Getpid(), Runbook: s.book.Name, Since: a.Now()}
 	return s.start(cfg, bus, signals)

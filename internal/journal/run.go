@@ -98,6 +98,9 @@ func cutTornLine(f *os.File) error {
 // ID is the run's id.
 func (r *Run) ID() string { return r.meta.ID }
 
+// Meta is the invocation of the run.
+func (r *Run) Meta() Meta { return r.meta }
+
 // Dir is the run's folder.
 func (r *Run) Dir() string { return r.store.folder(r.meta.ID) }
 

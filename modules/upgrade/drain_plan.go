@@ -175,7 +175,17 @@ func (e emptying) move(g guest.Guest, p rolling.Plan) module.Change {
 			Script: bringBackScript, Argv: []string{g.Kind.Tool(), strconv.Itoa(g.ID), p.To, e.node}, Mutates: true, Timeout: e.args.Move,
 		}}
 	}
+	if c.Undo == nil && e.args.OnStall == "shutdown" {
+		// It may be shut down instead.
+		c.Undo = &module.Undo{Host: e.node, Summary: fmt.Sprintf("start %s, if it was shut down", g), Command: transport.Command{
+			Script: `[ -e "` + stoppedNotes + `$3" ] || exit 0` + "\n" + startScript, Argv: e.startArgs(g), Mutates: true, Timeout: 5 * time.Minute,
+		}}
+	}
 	return c
+}
+
+func (e emptying) startArgs(g guest.Guest) []string {
+	return []string{g.Kind.Tool(), strconv.Itoa(g.ID), g.SID(), g.Managed.State}
 }
 
 // bringBackScript takes a guest ($2, with the program $1) back from $3 to $4, if it still is where it was put and nothing holds it.
@@ -195,7 +205,7 @@ func (e emptying) stop(g guest.Guest) module.Change {
 		Slots:   map[string]int{"from " + e.node: max(e.workers, 1)},
 		Summary: fmt.Sprintf("shut down %s until %s is back", g, e.node), Before: "running", After: "stopped",
 		Undo: &module.Undo{Host: e.node, Summary: "start " + g.String(), Command: transport.Command{
-			Script: startScript, Argv: []string{g.Kind.Tool(), strconv.Itoa(g.ID), g.SID(), g.Managed.State}, Mutates: true, Timeout: 5 * time.Minute,
+			Script: startScript, Argv: e.startArgs(g), Mutates: true, Timeout: 5 * time.Minute,
 		}},
 		Apply: func(ctx context.Context, t module.Target) error { return e.shutDown(ctx, t, g) },
 	}
