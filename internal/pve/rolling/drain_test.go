@@ -1,9 +1,11 @@
 package rolling
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/pxrun/pxrun/internal/pve/guest"
+	"github.com/pxrun/pxrun/internal/pve/ha"
 	"github.com/stretchr/testify/require"
 )
 
@@ -96,6 +98,27 @@ func TestAGuestOfWhichNothingIsKnownBlocks(t *testing.T) {
 	require.Contains(t, p.Against("pve1"), Block{
 		Gate: UnknownGate, Node: "pve1", Saw: "pve1 was not asked what it has", Want: "a node that is there and answers", Look: "pvecm nodes; ssh pve1", Override: "leave it out",
 	})
+}
+
+func TestWhatTheClusterHasHeardOfANodeThatDoesNotAnswerMayBeOld(t *testing.T) {
+	w := newWorld("pve1", "pve2", "pve3")
+	w.guest(100, "pve1", 8*gib).guest(101, "pve1", 8*gib, stopped).guest(102, "pve1", gib, template)
+	w.s.Site.Nodes["pve1"].Err = errors.New("read guests of pve1: no answer")
+	for i, want := range []Fate{Blocked, Blocked, Stays} {
+		require.Equal(t, want, Targets(w.s, "pve1", nil)[i].Fate)
+	}
+}
+
+func TestANodeThatWasInMaintenanceTakesGuestsWhenItIsThrough(t *testing.T) {
+	w := newWorld("pve1", "pve2", "pve3")
+	w.guest(100, "pve1", 8*gib).guest(101, "pve2", 16*gib).guest(102, "pve2", gib, stopped).managed(102, func(r *ha.Resource) { r.State = "stopped" })
+	w.s.Site.HA.Manager.Maintenance, w.s.Site.HA.Manager.Nodes["pve3"] = []string{"pve3"}, "maintenance"
+	w.s.Site.HA.Manager.Master = "pve2"
+	require.Equal(t, "pve2", Targets(w.s, "pve1", nil)[0].To)
+	p := w.prove()
+	require.Empty(t, p.Blocks)
+	require.Equal(t, []string{"pve3", "pve1", "pve2"}, p.Order)
+	require.Equal(t, "pve3", plan(t, p, "pve1", 100).To)
 }
 
 func TestTargetsAreWhatTheProofSays(t *testing.T) {

@@ -22,6 +22,12 @@ func TestOrderOfNodes(t *testing.T) {
 			w.guest(100, "pve2", 8*gib).guest(101, "pve3", 2*gib).guest(102, "pve4", 6*gib)
 			w.s.Site.Nodes["pve2"].Memory = 256 * gib
 		}, []string{"pve1", "pve2", "pve3", "pve4"}, "its guests find room on nodes that are through"},
+		"what needs a second move waits, however much room it would make": {func(w *world) {
+			w.guest(100, "pve1", 100*gib).guest(101, "pve1", 8*gib).guest(102, "pve2", 9*gib)
+			w.s.Site.Nodes["pve1"].Memory, w.s.Site.Nodes["pve2"].Memory = 256*gib, 128*gib
+			w.s.Site.Nodes["pve3"].Memory, w.s.Site.Nodes["pve4"].Memory = 8*gib, 100*gib
+			w.node("pve4").Idle = "nothing to do"
+		}, []string{"pve2", "pve1", "pve3"}, "no guest is on it"},
 		"canaries first": {func(w *world) {
 			w.guest(100, "pve3", 32*gib)
 			w.node("pve3").Canary = true
