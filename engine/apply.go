@@ -206,7 +206,7 @@ func (r *run) lock(ctx context.Context) (Lease, error) {
 		owner.Runbook = r.b.rb.Name
 	}
 	// Hosts that could not be reached are not worked on: a plan with such hosts is only performed without them.
-	hosts := slices.DeleteFunc(r.b.inventory(r.b.hosts), func(h inventory.Host) bool { return r.e.links.failed(h.Name) })
+	hosts := slices.DeleteFunc(r.b.inventory(r.b.leased()), func(h inventory.Host) bool { return r.e.links.failed(h.Name) })
 	var ahead atomic.Pointer[func(string) ([]command, int)]
 	ahead.Store(new(func(host string) ([]command, int) { return r.upcoming(0, host, nil) }))
 	defer ahead.Store(nil)

@@ -91,6 +91,24 @@ func (e *Engine) readBook(rb *Runbook) (*book, diag.List) {
 // host gives a host by its name; nil if there is none.
 func (b *book) host(name string) *inventory.Host { return b.byName[name] }
 
+// leased are the hosts that the lease is taken on. A rolling block moves what runs on its hosts to others of the cluster, and its hosts
+// restart: the lease is on all nodes then, so that one of them keeps it.
+func (b *book) leased() []string {
+	hosts := slices.Clone(b.hosts)
+	if b.rb.Cluster == nil || !slices.ContainsFunc(b.nodes, func(n *node) bool {
+		_, rolls := n.task.Module.(module.Roller)
+		return rolls && n.left == ""
+	}) {
+		return hosts
+	}
+	for _, name := range b.rb.Cluster.Nodes {
+		if !slices.Contains(hosts, name) && b.host(name) != nil {
+			hosts = append(hosts, name)
+		}
+	}
+	return hosts
+}
+
 // byPath gives a task by its path; nil if there is none.
 func (b *book) byPath(path string) *node {
 	for _, n := range b.nodes {
