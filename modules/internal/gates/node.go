@@ -45,11 +45,53 @@ func (f Facts) guests(o Options) Verdict {
 	}
 	if len(here) > 0 {
 		v := closed(Guests, strings.Join(here, ", ")+" running on it", want, look, fmt.Sprintf("move or stop them first; guests that may be shut down with the node are named one by one: guests = [%q]", here[0]))
+		if f.leaving(here) {
+			return v
+		}
 		return lasting(v)
+	}
+	if coming := f.coming(); coming != "" {
+		return closed(Guests, coming, want, "ha-manager status", "wait until they are gone again, or put the node into maintenance again")
 	}
 	saw := "none runs on it"
 	if len(allowed) > 0 {
 		saw = strings.Join(allowed, ", ") + " running, which may be"
 	}
 	return open(Guests, saw, want)
+}
+
+// leaving reports whether the HA manager has been told to take all of these guests away.
+func (f Facts) leaving(here []string) bool {
+	if f.HA == nil || f.HA.Manager == nil || !slices.Contains(f.HA.Manager.Maintenance, f.Node) {
+		return false
+	}
+	return !slices.ContainsFunc(here, func(sid string) bool {
+		_, managed := f.HA.Manager.Services[sid]
+		return !managed
+	})
+}
+
+// coming tells of guests that the HA manager is about to bring to the node: "" if there are none. An upgrade restarts the node's
+// HA agent, and for that moment maintenance is not in effect: the manager takes the node for back, and returns its guests.
+func (f Facts) coming() string {
+	if f.HA == nil || f.HA.Manager == nil {
+		return ""
+	}
+	m := f.HA.Manager
+	var coming []string
+	for _, sid := range slices.Sorted(maps.Keys(m.Services)) {
+		if s := m.Services[sid]; s.Target == f.Node && s.Node != f.Node && (s.State == "migrate" || s.State == "relocate") {
+			coming = append(coming, sid)
+		}
+	}
+	switch agent := f.HA.LRMs[f.Node].Mode; {
+	case len(coming) > 0:
+		return "the HA manager moves " + strings.Join(coming, ", ") + " to it"
+	case len(m.Services) == 0 || !slices.Contains(m.Maintenance, f.Node):
+	case m.Nodes[f.Node] != "maintenance":
+		return "its maintenance is not in effect: the HA manager has it as " + m.Nodes[f.Node] + ", and may bring guests back"
+	case agent != "maintenance":
+		return "its maintenance is not in effect: its HA agent is in mode " + agent + ", and the HA manager may bring guests back"
+	}
+	return ""
 }
