@@ -201,7 +201,7 @@ func completions(a *app, root *cobra.Command) {
 	c := complete{a}
 	for path, list := range map[string]cobra.CompletionFunc{
 		"plan": c.words(c.runbooks, true), "apply": c.words(c.runbooks, true), "resume": c.words(first(c.runs), false), "release": c.words(c.released, false),
-		"runs show": c.words(first(c.runs), false), "exec": c.separated(c.hosts), "lab ssh": c.words(c.labHosts, false), "lab fault add": c.words(c.faults, false),
+		"runs show": c.words(first(c.runs), false), "report": c.words(first(c.runs), false), "exec": c.separated(c.hosts), "lab ssh": c.words(c.labHosts, false), "lab fault add": c.words(c.faults, false),
 		"lab guest add": c.words(c.labHosts, false), "lab guest remove": c.words(c.labHosts, false),
 	} {
 		if cmd, rest, err := root.Find(strings.Fields(path)); err == nil && len(rest) == 0 {
