@@ -334,6 +334,7 @@ func TestCanMove(t *testing.T) {
 		require.Equal(t, tt.want, codes, tt.name)
 		require.Equal(t, tt.way, m.Way, tt.name)
 		require.Equal(t, tt.guest.ByHA(), m.ByHA, tt.name)
+		require.Equal(t, m, s.Index().CanMove(tt.guest, to, tt.o), "%s, asked by an index", tt.name)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // Index answers what CanMove asks of a site without searching it each time, and can be told what would be otherwise later:
-// who is upgraded, and what memory is promised where. It is for those who ask about very many moves; the site itself stays as
+// who is upgraded, and whose maintenance is over. It is for those who ask about very many moves; the site itself stays as
 // it was read, and must stay so as long as the index is used. It is not for use by several goroutines.
 type Index struct {
 	site     *Site
@@ -85,19 +85,12 @@ func (x *Index) Runs(id int) (running, sure bool) {
 	return k.running, k.sure
 }
 
-// Committed is the configured memory of all guests that run on a node, in bytes, with what was promised since.
-func (x *Index) Committed(node string) int64 {
+// committed is the configured memory of all guests that run on a node, in bytes.
+func (x *Index) committed(node string) int64 {
 	if n := x.nodes[node]; n != nil {
 		return n.committed
 	}
 	return 0
-}
-
-// Promise adds to the memory of a node; a negative amount takes from it.
-func (x *Index) Promise(node string, bytes int64) {
-	if n := x.nodes[node]; n != nil {
-		n.committed += bytes
-	}
 }
 
 // Versions are those of a node's packages pve-qemu-kvm and pve-manager.
@@ -166,7 +159,7 @@ func (d *decision) online(node string) bool {
 
 func (d *decision) committed(node string) int64 {
 	if d.x != nil {
-		return d.x.Committed(node)
+		return d.x.committed(node)
 	}
 	return d.s.Committed(node)
 }

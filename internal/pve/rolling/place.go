@@ -240,7 +240,7 @@ func (m *sim) reason(v *mover) string {
 		return "upgraded already; " + left
 	case p.back && p.node != nil:
 		return "nothing is to be done on it; " + left
-	case p.back:
+	case p.back && len(m.s.Nodes) > 1:
 		return "the run does not go over it; " + left
 	}
 	return "the most memory left; " + left

@@ -171,8 +171,14 @@ func TestGuestsArePackedWhenALaterNodeWouldFindNoRoom(t *testing.T) {
 	require.Empty(t, p.Blocks)
 	require.True(t, p.Packed)
 	require.Equal(t, plan(t, p, "pve1", 100).To, plan(t, p, "pve1", 101).To)
+	require.Equal(t, plan(t, p, "pve1", 100), Targets(w.s, "pve1", nil)[0], "live too, as the situation names pve2")
+	later := w.s.Nodes
+	w.s.Nodes = later[:1]
+	apart := Targets(w.s, "pve1", nil)
+	require.NotEqual(t, apart[0].To, apart[1].To, "of its own accord, a node is not emptied so")
 	w.s.Pack = p.Packed
-	require.Equal(t, plan(t, p, "pve1", 100), Targets(w.s, "pve1", nil)[0])
+	packed := Targets(w.s, "pve1", nil)
+	require.Equal(t, packed[0].To, packed[1].To)
 }
 
 func TestGuestsAreSpreadEvenly(t *testing.T) {

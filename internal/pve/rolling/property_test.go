@@ -335,7 +335,6 @@ func TestTheFirstStepIsWhatIsDecidedLive(t *testing.T) {
 		if len(p.Rounds) == 0 || len(p.Next) != 1 {
 			t.Skip("none, or several at once")
 		}
-		w.s.Pack = p.Packed
 		live := Targets(w.s, p.Next[0], nil)
 		said := p.Rounds[0].Steps[0].Guests
 		require.Len(t, live, len(said))

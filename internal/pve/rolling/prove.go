@@ -45,9 +45,13 @@ func prove(s *Situation) *Proof {
 }
 
 // Targets is what happens to the guests of one node when it is emptied now, beside nodes that are away: the part of a proof that
-// is decided again just before it is done.
+// is decided again just before it is done. If the situation names nodes that go later, guests are packed when those would find
+// no room otherwise, as in the proof.
 func Targets(s Situation, node string, away []string) []Plan {
 	s.Away = slices.Concat(s.Away, away)
+	if !s.Pack && len(s.Nodes) > 1 {
+		s.Pack = Prove(s).Packed
+	}
 	m := newSim(&s)
 	at, ok := m.at[node]
 	if !ok {
