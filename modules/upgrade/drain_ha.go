@@ -25,7 +25,9 @@ type evacuation struct {
 	enter       bool
 	expected    []rolling.Plan
 
-	started map[string]time.Time // when a guest was first seen on its way, by the node's clock
+	begun   time.Time            // by the acting node's clock
+	here    map[string]bool      // guests that were on the node then
+	started map[string]time.Time // when a guest was first seen on its way
 	tries   map[string]int       // how often the manager has tried in vain
 	before  map[string]string    // the states of the last look
 	told    map[string]bool
@@ -41,25 +43,33 @@ const (
 )
 
 func (f *evacuation) run(ctx context.Context, t module.Target) error {
-	f.started, f.tries, f.before, f.told = map[string]time.Time{}, map[string]int{}, map[string]string{}, map[string]bool{}
+	f.here, f.started, f.tries, f.before, f.told = map[string]bool{}, map[string]time.Time{}, map[string]int{}, map[string]string{}, map[string]bool{}
 	since := nodeTime(ctx, t, f.actor) / 1000
+	// A cluster whose HA manager has not run yet has nothing here.
+	if s, err := f.read(ctx, t); err == nil {
+		f.begun = s.Now
+		for sid, svc := range s.Manager.Services {
+			f.here[sid] = svc.Node == f.node
+		}
+	}
 	if f.enter {
 		argv := []string{"ha-manager", "crm-command", "node-maintenance", "enable", f.node}
 		if _, err := members.Run(ctx, t, f.actor, strings.Join(argv, " "), transport.Command{Argv: argv, Timeout: time.Minute}); err != nil {
 			return err
 		}
 	}
-	err := t.WaitFor(ctx, module.Condition{Name: "the HA manager has " + f.node + " in maintenance", Timeout: takeUpWithin, Every: 5 * time.Second, Check: func(ctx context.Context) error {
+	err := t.WaitFor(ctx, module.Condition{Name: "the HA manager has " + f.node + " in maintenance", Timeout: takeUpWithin, Every: 2 * time.Second, Check: func(ctx context.Context) error {
 		s, err := f.read(ctx, t)
 		if err != nil {
 			return err
 		}
+		f.followAll(ctx, t, s)
 		return f.entered(s)
 	}})
 	if err != nil {
 		return f.explain(ctx, t, since, err)
 	}
-	err = t.WaitFor(ctx, module.Condition{Name: "no HA guest is left on " + f.node, Timeout: f.limit(), Every: 5 * time.Second, Check: func(ctx context.Context) error {
+	err = t.WaitFor(ctx, module.Condition{Name: "no HA guest is left on " + f.node, Timeout: f.limit(), Every: 2 * time.Second, Check: func(ctx context.Context) error {
 		s, err := f.read(ctx, t)
 		if err != nil {
 			return err
@@ -121,9 +131,9 @@ func (f *evacuation) mayStay(sid, state string) bool {
 // left reports what is still on the node, or on its way to it; nil if the LRM has nothing left (reference §5.6).
 func (f *evacuation) left(ctx context.Context, t module.Target, s *ha.State) error {
 	var here []string
+	f.followAll(ctx, t, s)
 	for _, sid := range slices.Sorted(maps.Keys(s.Manager.Services)) {
 		svc := s.Manager.Services[sid]
-		f.follow(ctx, t, s, sid, svc)
 		if (svc.Node == f.node || svc.Target == f.node) && !f.mayStay(sid, svc.State) {
 			here = append(here, sid+" "+svc.State)
 		}
@@ -140,6 +150,12 @@ func (f *evacuation) left(ctx context.Context, t module.Target, s *ha.State) err
 	return nil
 }
 
+func (f *evacuation) followAll(ctx context.Context, t module.Target, s *ha.State) {
+	for _, sid := range slices.Sorted(maps.Keys(s.Manager.Services)) {
+		f.follow(ctx, t, s, sid, s.Manager.Services[sid])
+	}
+}
+
 // follow notes when a guest sets out, arrives, or is back where it came from.
 func (f *evacuation) follow(ctx context.Context, t module.Target, s *ha.State, sid string, svc ha.Service) {
 	was := f.before[sid]
@@ -152,9 +168,13 @@ func (f *evacuation) follow(ctx context.Context, t module.Target, s *ha.State, s
 	case !moving && svc.Node == f.node && (strings.HasPrefix(was, "migrate@") || strings.HasPrefix(was, "relocate@")):
 		f.tries[sid]++
 		t.Record(f.node, module.Moved{Guest: f.name(s, sid), From: f.node, To: svc.Target, Way: "ha", Why: "drain", Error: "the HA manager tried and failed"})
-	case svc.Node != f.node && !f.started[sid].IsZero() && !moving && !f.told[sid]:
+	case svc.Node != f.node && f.here[sid] && !moving && !f.told[sid]:
 		f.told[sid] = true
-		took := s.Now.Sub(f.started[sid])
+		set := f.started[sid]
+		if set.IsZero() {
+			set = f.begun // it went between two looks
+		}
+		took := s.Now.Sub(set)
 		t.Record(f.node, module.Moved{Guest: f.name(s, sid), From: f.node, To: svc.Node, Way: "ha", Why: "drain", Took: took})
 		if strings.HasPrefix(sid, "ct:") {
 			t.Record(svc.Node, module.Downtime{Guest: f.name(s, sid), How: "restarted", Took: took})
