@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/ceph"
 	"github.com/pxrun/pxrun/internal/transport"
 )
@@ -127,6 +128,36 @@ func (r *reader) askCeph(ctx context.Context) {
 		r.f.Ceph = &c
 		return
 	}
+}
+
+// unused is the status of the question where the cluster has no Ceph.
+const unused = 4
+
+// CephBears asks from one node whether Ceph bears that another stops, and nothing else. It is open where there is no Ceph.
+func CephBears(ctx context.Context, t module.Target, from, node string) Verdict {
+	f := Facts{Node: node, Ceph: &CephFacts{}}
+	conn, err := t.Conn(ctx, from)
+	if err != nil {
+		return silent(err.Error())
+	}
+	r, err := conn.Run(ctx, transport.Command{Script: "[ -e /etc/pve/ceph.conf ] || exit 4\n" + cephScript, Argv: []string{node, "", "", ""}, Timeout: cephTimeout})
+	switch {
+	case err != nil:
+		return silent(err.Error())
+	case r.Exit == unused:
+		return open(CephStop, "there is no Ceph", "Ceph to bear that "+node+" stops")
+	case r.Exit == notHere:
+		return silent(from + " has no connection to a monitor")
+	}
+	if *f.Ceph = ParseCeph(r.Stdout, r.Exit); f.Ceph.Silence != "" {
+		return silent(f.Ceph.Silence)
+	}
+	return f.cephStop(Options{})
+}
+
+// silent is the verdict on a Ceph that does not answer.
+func silent(why string) Verdict {
+	return closed(Ceph, why, "an answer from Ceph: what is not known counts as no", "ceph -s; ceph health detail", "none: bring its monitors back")
 }
 
 // daemons are the ids of the OSDs and monitors that have a folder on the node.
@@ -251,13 +282,12 @@ func Harmless(check string, away bool, accept []string) bool {
 
 // ceph judges Ceph; without any there is nothing to judge.
 func (f Facts) ceph(o Options) []Verdict {
-	const look = "ceph -s; ceph health detail"
 	c := f.Ceph
 	if c == nil {
 		return nil
 	}
 	if c.Silence != "" {
-		return []Verdict{closed(Ceph, c.Silence, "an answer from Ceph: what is not known counts as no", look, "none: bring its monitors back")}
+		return []Verdict{silent(c.Silence)}
 	}
 	return []Verdict{f.cephHealth(o), f.cephFlags(o), f.cephStop(o)}
 }

@@ -63,6 +63,7 @@ func TestGatesOnALab(t *testing.T) {
 			tgt.Form()
 			empty := gates.Options{Gate: "reboot pve2", Empty: true}
 			becomes(t, tgt, "pve2", empty, all)
+			require.Equal(t, "there is no Ceph", gates.CephBears(t.Context(), tgt, "pve1", "pve2").Saw)
 
 			t.Run("guests", func(t *testing.T) { guestsCount(t, tgt) })
 			t.Run("tasks", func(t *testing.T) { tasksCount(t, tgt) })
@@ -165,7 +166,9 @@ func TestGatesOfCephOnALab(t *testing.T) {
 		becomes(t, tgt, "pve2", o, all)
 	})
 	t.Run("a pool that bears no absence", func(t *testing.T) {
+		require.True(t, gates.CephBears(t.Context(), tgt, "pve1", "pve2").OK)
 		tgt.Must("pve1", "ceph osd pool set vm min_size 3")
+		require.Contains(t, gates.CephBears(t.Context(), tgt, "pve1", "pve2").Saw, "Error EBUSY: unsafe to stop osd(s)")
 		becomes(t, tgt, "pve2", o, map[string]string{gates.CephStop: "unsafe to stop osd(s)"})
 		tgt.Must("pve1", "ceph osd pool set vm min_size 2")
 		becomes(t, tgt, "pve2", o, all)
