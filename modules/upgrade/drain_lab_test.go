@@ -76,12 +76,27 @@ func TestDrainAndRelease(t *testing.T) {
 	}
 	require.Len(t, records[module.Moved](tgt), 3)
 
+	ways := map[string]string{}
+	for _, m := range records[module.Moved](tgt) {
+		ways[m.Guest] = m.Way + " from " + m.From
+	}
+	require.Equal(t, map[string]string{"vm 100 (guest100)": "live from pve2", "ct 101 (guest101)": "restart from pve2", "vm 103 (guest103)": "ha from pve2"}, ways)
+
 	made = tgt.Converge(release(), "")
 	require.Contains(t, made, "start vm 102 (pinned) again")
 	for _, id := range []int{100, 101, 102, 103} {
 		require.Equal(t, []string{"pve2"}, tgt.Lab.Guests().Where(id), "%d", id)
 	}
 	require.NotContains(t, tgt.Must("pve1", "ha-manager status"), "maintenance")
+	returned := 0
+	for _, m := range records[module.Moved](tgt) {
+		if m.Why == "return" {
+			returned++
+			require.Equal(t, "pve2", m.To)
+			require.NotEqual(t, "pve2", m.From)
+		}
+	}
+	require.Equal(t, 3, returned)
 	require.Equal(t, "ok\n", tgt.Must("pve2", "[ -e /var/lib/pxrun/rolling.json ] || echo ok"))
 	changes, err := tgt.Plan(release(), "")
 	require.NoError(t, err)

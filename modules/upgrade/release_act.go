@@ -12,6 +12,7 @@ import (
 
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/guest"
+	"github.com/pxrun/pxrun/internal/pve/ha"
 	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/pxrun/pxrun/modules/internal/members"
 	"github.com/pxrun/pxrun/modules/internal/moves"
@@ -19,12 +20,16 @@ import (
 
 // leaveMaintenance ends the maintenance, confirms that it is gone, and waits for the guests that come back by themselves.
 func (f filling) leaveMaintenance(ctx context.Context, t module.Target) error {
+	v := &evacuation{node: f.node, actor: f.w.actor}
+	before, err := v.read(ctx, t)
+	if err != nil {
+		return err
+	}
 	argv := []string{"ha-manager", "crm-command", "node-maintenance", "disable", f.node}
 	if _, err := members.Run(ctx, t, f.w.actor, strings.Join(argv, " "), transport.Command{Argv: argv, Timeout: time.Minute}); err != nil {
 		return err
 	}
-	v := &evacuation{node: f.node, actor: f.w.actor}
-	err := t.WaitFor(ctx, module.Condition{Name: f.node + " is out of maintenance", Timeout: takeUpWithin, Every: 5 * time.Second, Check: func(ctx context.Context) error {
+	err = t.WaitFor(ctx, module.Condition{Name: f.node + " is out of maintenance", Timeout: takeUpWithin, Every: 2 * time.Second, Check: func(ctx context.Context) error {
 		s, err := v.read(ctx, t)
 		if err != nil {
 			return err
@@ -41,15 +46,20 @@ func (f filling) leaveMaintenance(ctx context.Context, t module.Target) error {
 	if err != nil {
 		return err
 	}
-	return f.haHome(ctx, t, v)
+	return f.haHome(ctx, t, v, before)
 }
 
 // haHome waits for the HA guests that left for the maintenance. One that does not come back, because a rule keeps it or the manager has
 // something better, is a warning: where it runs is the HA manager's to decide.
-func (f filling) haHome(ctx context.Context, t module.Target, v *evacuation) error {
+func (f filling) haHome(ctx context.Context, t module.Target, v *evacuation, before *ha.State) error {
 	var waiting []string
-	started, arrived := map[string]time.Time{}, map[string]bool{}
-	err := t.WaitFor(ctx, module.Condition{Name: "the HA guests of " + f.node + " are back", Timeout: max(f.args.Settle, time.Second), Every: 5 * time.Second, Check: func(ctx context.Context) error {
+	from, started := map[string]string{}, map[string]time.Time{}
+	for sid, svc := range before.Manager.Services {
+		if svc.MaintenanceNode == f.node && svc.Node != f.node {
+			from[sid] = svc.Node
+		}
+	}
+	err := t.WaitFor(ctx, module.Condition{Name: "the HA guests of " + f.node + " are back", Timeout: max(f.args.Settle, time.Second), Every: 2 * time.Second, Check: func(ctx context.Context) error {
 		s, err := v.read(ctx, t)
 		if err != nil {
 			return err
@@ -61,9 +71,13 @@ func (f filling) haHome(ctx context.Context, t module.Target, v *evacuation) err
 			switch {
 			case moving && svc.Target == f.node && started[sid].IsZero():
 				started[sid] = s.Now
-			case !moving && svc.Node == f.node && !started[sid].IsZero() && !arrived[sid]:
-				arrived[sid] = true
-				t.Record(f.node, module.Moved{Guest: v.name(s, sid), From: "another node", To: f.node, Way: "ha", Why: "return", Took: s.Now.Sub(started[sid])})
+			case !moving && svc.Node == f.node && from[sid] != "":
+				set := started[sid]
+				if set.IsZero() {
+					set = before.Now // it came between two looks
+				}
+				t.Record(f.node, module.Moved{Guest: v.name(s, sid), From: from[sid], To: f.node, Way: "ha", Why: "return", Took: s.Now.Sub(set)})
+				delete(from, sid)
 			}
 			if svc.MaintenanceNode == f.node || svc.Target == f.node {
 				waiting = append(waiting, sid+" "+svc.State+" on "+svc.Node)
