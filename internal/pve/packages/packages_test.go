@@ -70,7 +70,7 @@ func TestAudits(t *testing.T) {
 
 func TestURIsPoliciesAndSpace(t *testing.T) {
 	require.Equal(t, []Archive{{"http://download.proxmox.com/x/pve-manager_9.1.9_all.deb", "pve-manager_9.1.9_all.deb", 172000}},
-		ParseURIs("Reading package lists...\n'http://download.proxmox.com/x/pve-manager_9.1.9_all.deb' pve-manager_9.1.9_all.deb 172000 SHA256:00\n'odd\n"))
+		ParseURIs("Reading package lists...\n'http://download.proxmox.com/x/pve-manager_9.1.9_all.deb' pve-manager_9.1.9_all.deb 172000 SHA256:00\n'file:/srv/apt/./a.deb' a.deb 648 SHA512:00\n'odd\n"))
 	require.Equal(t, map[string]Policy{"pve-manager": {"9.1.8", "9.1.9"}, "ceph-mon": {"", "19.2.3-pve2"}},
 		ParsePolicy("pve-manager:\n  Installed: 9.1.8\n  Candidate: 9.1.9\n  Version table:\n     9.1.9 500\nceph-mon:\n  Installed: (none)\n  Candidate: 19.2.3-pve2\n"))
 	free, err := parseDF("at /\nFilesystem 1-blocks Used Available Capacity Mounted on\n/dev/mapper/pve-root 100 60 40 60% /\nat /boot\nFilesystem 1-blocks Used Available Capacity Mounted on\n/dev/sda2 100 90 10 90% /boot\n")

@@ -83,12 +83,13 @@ type Archive struct {
 	Bytes int64
 }
 
-// ParseURIs reads apt-get --print-uris: lines "'URI' file size checksum" of archives that are not in the cache yet.
+// ParseURIs reads apt-get --print-uris: lines "'URI' file size checksum" of archives that are not in the cache yet. Those of a
+// repository in a folder of the host are left out: apt takes them from there.
 func ParseURIs(text string) []Archive {
 	var list []Archive
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
-		if len(f) < 3 || !strings.HasPrefix(f[0], "'") || !strings.HasSuffix(f[1], ".deb") {
+		if len(f) < 3 || !strings.HasPrefix(f[0], "'") || strings.HasPrefix(f[0], "'file:") || !strings.HasSuffix(f[1], ".deb") {
 			continue
 		}
 		list = append(list, Archive{URI: strings.Trim(f[0], "'"), File: f[1], Bytes: number(f[2])})
