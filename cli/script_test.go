@@ -1,11 +1,13 @@
 package cli_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,7 +45,7 @@ func TestScripts(t *testing.T) {
 			return os.MkdirAll(home, 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": exitCode, "await": await, "secretless": secretless, "bigfile": bigFile,
+			"code": exitCode, "await": await, "secretless": secretless, "bigfile": bigFile, "writes": writes,
 		},
 	})
 }
@@ -125,6 +127,25 @@ func secretless(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return err
 	}))
+}
+
+// writes forgets what was written in the labs, or fails if anything was since: writes forget, writes none.
+func writes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 || args[0] != "forget" && args[0] != "none" {
+		ts.Fatalf("usage: writes forget|none")
+	}
+	files, err := filepath.Glob(filepath.Join(ts.Getenv("PXRUN_STATE_DIR"), "lab", "*", "lab.json"))
+	ts.Check(err)
+	for _, file := range files {
+		access, err := lab.LoadAccess(filepath.Dir(file))
+		ts.Check(err)
+		made, err := access.Writes(context.Background(), args[0] == "forget")
+		ts.Check(err)
+		made = slices.DeleteFunc(made, func(w lab.Write) bool { return w.User == "" }) // daemons write all the time
+		if args[0] == "none" && len(made) > 0 {
+			ts.Fatalf("written: %+v", made)
+		}
+	}
 }
 
 // bigFile writes a file of so many bytes: bigfile NAME BYTES TEXT, the text being repeated.
