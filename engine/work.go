@@ -129,12 +129,9 @@ func (r *run) work1(ctx context.Context, p parts, host string) *hostWork {
 	scratch := &planner{e: r.e, b: r.b, told: causes{}, plan: &Plan{}}
 	scratch.results.byName = r.results.view()
 	w := &hostWork{}
-	on := []inventory.Host{*r.b.host(host)}
 	plan := func(n *node) []HostPlan {
 		items, _, _ := n.itemsOf(Scope{Results: scratch.results.view()})
-		if n.task.DelegateTo != "" {
-			on = r.b.inventory([]string{n.task.DelegateTo})
-		}
+		on := []inventory.Host{*n.actsOn(r.b, host)} // readBook has seen to it that there is one
 		plans, outcome := scratch.host(ctx, n, host, on, items, w.changes)
 		if outcome != nil {
 			scratch.results.put(n.task.Name, map[string]HostResult{host: *outcome})
