@@ -142,7 +142,7 @@ type waiting struct {
 func (w *waiting) until(ctx context.Context, name string, limit time.Duration, counts func(gates.Verdict) bool) error {
 	var last []gates.Verdict
 	err := w.t.WaitFor(ctx, module.Condition{
-		Name: name, Timeout: limit, Every: 10 * time.Second,
+		Name: name, Timeout: limit, Every: 2 * time.Second,
 		Check: func(ctx context.Context) error {
 			all, bad := examine(ctx, w.t, w.host, w.args)
 			if ctx.Err() != nil {
@@ -158,10 +158,10 @@ func (w *waiting) until(ctx context.Context, name string, limit time.Duration, c
 				w.t.Log(w.host, text)
 				w.told = text
 			}
-			return errors.New(text)
+			return notYetError(text)
 		},
 	})
-	if err == nil || ctx.Err() != nil || len(last) == 0 {
+	if _, late := errors.AsType[notYetError](err); !late || len(last) == 0 {
 		return err
 	}
 	return w.refusals(last, limit)

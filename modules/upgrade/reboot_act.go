@@ -102,7 +102,7 @@ func waitForStart(ctx context.Context, t module.Target, host, before string, lim
 	var w watch
 	var took time.Duration
 	err := t.WaitFor(ctx, module.Condition{
-		Name: host + " is back from its restart", Timeout: limit, Every: 3 * time.Second,
+		Name: host + " is back from its restart", Timeout: limit, Every: time.Second,
 		Check: func(ctx context.Context) error {
 			id, since, err := askStart(ctx, t, host)
 			switch {
@@ -111,19 +111,27 @@ func waitForStart(ctx context.Context, t module.Target, host, before string, lim
 					t.Log(host, "it is down")
 				}
 				w.down, w.last = true, firstOf(err.Error())
-				return errors.New("it does not answer: " + w.last)
+				return notYetError("it does not answer: " + w.last)
 			case id == before:
-				return errors.New("it has not gone down yet")
+				return notYetError("it has not gone down yet")
 			}
 			took = since
 			return nil
 		},
 	})
-	if err == nil || ctx.Err() != nil {
-		return took, err
+	if _, late := errors.AsType[notYetError](err); err != nil && (!late || ctx.Err() != nil) {
+		return 0, fmt.Errorf("%s restarts, and was not waited for: %w", host, err)
 	}
-	return 0, lostNode(ctx, t, host, w, limit, err)
+	if err != nil {
+		return 0, lostNode(ctx, t, host, w, limit)
+	}
+	return took, nil
 }
+
+// notYetError is what a wait has not seen. An error of a wait that is no such one says that it was cut off.
+type notYetError string
+
+func (e notYetError) Error() string { return string(e) }
 
 func askStart(ctx context.Context, t module.Target, host string) (id string, since time.Duration, err error) {
 	conn, err := t.Conn(ctx, host)
@@ -163,7 +171,7 @@ func firstOf(text string) string {
 }
 
 // lostNode tells all that is known of a node that has not come back: what was seen last, what others see, what to do, what is left.
-func lostNode(ctx context.Context, t module.Target, host string, w watch, limit time.Duration, cause error) error {
+func lostNode(ctx context.Context, t module.Target, host string, w watch, limit time.Duration) error {
 	var b strings.Builder
 	if !w.down {
 		fmt.Fprintf(&b, "%s was told to restart and has not gone down within %s", host, limit)
@@ -179,9 +187,6 @@ func lostNode(ctx context.Context, t module.Target, host string, w watch, limit 
 	b.WriteString("\n  look: its console, or its management controller (fence_device tells the state of the power)")
 	b.WriteString("\n  next: switch the power off and on if it hangs; in the boot menu, choose the kernel that ran before if the new one does not come up. Then: pxrun resume, or pxrun release " + host)
 	b.WriteString("\n  left: what this run has set for the node (maintenance, noout, pins of kernels, stopped guests) stays until then: pxrun status")
-	if _, timed := errors.AsType[*module.FatalError](cause); timed {
-		b.WriteString("\n  cause: " + cause.Error())
-	}
 	return errors.New(b.String())
 }
 

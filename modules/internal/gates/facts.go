@@ -50,8 +50,8 @@ type ReadOptions struct {
 	Away []string
 	// Extra is read on the node itself, in the same round trip.
 	Extra []frame.Read
-	// NoStop leaves out the question whether Ceph bears a stop, NoGuests that for running guests and tasks.
-	NoStop, NoGuests bool
+	// NoStop leaves out the question whether Ceph bears a stop, NoGuests that for running guests and tasks, NoCeph all of Ceph.
+	NoStop, NoGuests, NoCeph bool
 }
 
 // Worker is a running task.
@@ -146,7 +146,9 @@ func Read(ctx context.Context, t module.Target, node string, o ReadOptions) Fact
 	all.Wait()
 	r.own()
 	r.elsewhere(ctx)
-	r.askCeph(ctx)
+	if !o.NoCeph {
+		r.askCeph(ctx)
+	}
 	return r.f
 }
 

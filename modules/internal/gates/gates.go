@@ -47,6 +47,8 @@ type Options struct {
 	CephAccept []string
 	// Ignore are gates that do not count.
 	Ignore []string
+	// NoCeph says that Ceph is not asked, and not judged: what is done lets its daemons be.
+	NoCeph bool
 	// Settle is for how long gates that are closed are read again, as long as all of them may open by themselves.
 	Settle time.Duration
 }
@@ -71,35 +73,44 @@ type Judgement struct {
 // open, and records the last reading. No refusal means that the node may go down now.
 func Check(ctx context.Context, t module.Target, node string, o Options) (module.Refusals, error) {
 	var j Judgement
+	looked := false
 	look := func(ctx context.Context) error {
-		j = Look(ctx, t, node, o)
-		refusals := j.Refusals(o.Gate)
-		switch {
+		now := Look(ctx, t, node, o)
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // what was cut off explains nothing
+		}
+		j, looked = now, true
+		switch refusals := j.Refusals(o.Gate); {
 		case len(refusals) == 0:
 			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
 		case j.lasting():
 			return module.Fatal(refusals)
+		default:
+			return refusals
 		}
-		return refusals
 	}
+	var err error
 	if o.Settle <= 0 {
-		_ = look(ctx)
+		err = look(ctx)
 	} else {
-		// That it timed out is told by the gates that are still closed.
-		_ = t.WaitFor(ctx, module.Condition{Name: o.Gate + ": its gates open", Check: look, Timeout: o.Settle, Every: 5 * time.Second})
+		err = t.WaitFor(ctx, module.Condition{Name: o.Gate + ": its gates open", Check: look, Timeout: o.Settle, Every: 5 * time.Second})
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case !looked:
+		return nil, fmt.Errorf("%s: its gates could not be read: %w", node, err)
 	}
 	j.record(t)
-	return j.Refusals(o.Gate), nil
+	if refusals := j.Refusals(o.Gate); len(refusals) > 0 {
+		return refusals, nil // that it timed out is told by what is still closed
+	}
+	return nil, err
 }
 
 // Look reads and judges once, and records nothing.
 func Look(ctx context.Context, t module.Target, node string, o Options) Judgement {
-	return Judge(Read(ctx, t, node, ReadOptions{Away: o.Away}), o)
+	return Judge(Read(ctx, t, node, ReadOptions{Away: o.Away, NoCeph: o.NoCeph}), o)
 }
 
 // Judge decides on what was read.

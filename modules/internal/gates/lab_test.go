@@ -1,6 +1,8 @@
 package gates_test
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -233,4 +235,38 @@ func TestAGateThatDoesNotOpenByItselfIsNotWaitedFor(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, refusals, "vm:100 running on it")
 	require.Less(t, tgt.Lab.Clock().Elapsed()-start, 30*time.Minute)
+}
+
+// A wait that is cut off before anything was read lets nothing pass.
+func TestGatesThatWereNotReadAreClosed(t *testing.T) {
+	t.Parallel()
+	tgt := labkit.New(t, 1, nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("stopped"))
+	for _, settle := range []time.Duration{0, time.Minute} {
+		refusals, err := gates.Check(ctx, tgt, "pve1", gates.Options{Gate: "restart pve1", Settle: settle})
+		require.ErrorContains(t, err, "stopped")
+		require.Empty(t, refusals)
+	}
+	cutOff := &stopping{Target: tgt}
+	_, err := gates.Check(t.Context(), cutOff, "pve1", gates.Options{Gate: "restart pve1", Settle: time.Minute})
+	require.ErrorContains(t, err, "pve1: its gates could not be read: the run is stopped")
+}
+
+// stopping is a target of a run that was told to stop.
+type stopping struct{ *labkit.Target }
+
+func (stopping) WaitFor(context.Context, module.Condition) error {
+	return errors.New("the run is stopped")
+}
+
+// A host that is no node of Proxmox VE has no gates.
+func TestAPlainHostHasNoGates(t *testing.T) {
+	t.Parallel()
+	tgt := labkit.New(t, 1, func(s *lab.Spec) {
+		s.Hosts = append(s.Hosts, lab.HostSpec{Name: "arbiter", Address: "192.0.2.50"})
+	})
+	refusals, err := gates.Check(t.Context(), tgt, "arbiter", gates.Options{Gate: "restart arbiter", Empty: true, Settle: time.Minute})
+	require.NoError(t, err)
+	require.Empty(t, refusals)
 }
