@@ -144,9 +144,9 @@ func (d drainer) plan(ctx context.Context, t module.Target, args drainArgs) ([]m
 			Apply:     func(context.Context, module.Target) error { return errors.New("this was a forecast") },
 		}}, nil
 	}
-	var away []string
+	var away, later, done []string
 	if b != nil {
-		away = b.Away
+		away, later, done = b.Away, b.Later, b.Done
 	}
 	w, err := look(ctx, t, node, away)
 	if err != nil {
@@ -160,7 +160,12 @@ func (d drainer) plan(ctx context.Context, t module.Target, args drainArgs) ([]m
 		return nil, module.Refusals{{Host: node, Gate: "drain " + node, Saw: "it is no member of the cluster", Want: "a member", Look: "pvecm nodes"}}
 	}
 	e := emptying{node: node, args: args, w: w, old: old, workers: workersOf(w, args)}
-	plans := rolling.Targets(d.situation(w, args, node, away), node, away)
+	s := d.situation(w, args, node, away)
+	s.Done = done
+	for _, name := range later {
+		s.Nodes = append(s.Nodes, rolling.Node{Name: name}) // so that room is left for what must leave them
+	}
+	plans := rolling.Targets(s, node, away)
 	if refusals := refusalsOf("drain "+node, blocksOf(plans)); len(refusals) > 0 {
 		return nil, refusals
 	}

@@ -67,7 +67,7 @@ func (d drainer) whole(ctx context.Context, t module.Target, w *world, r module.
 		}
 	}
 	s := d.situation(w, args, "", r.Away)
-	s.Nodes, s.Failed, s.Canary = nil, r.Failed, r.Canary
+	s.Nodes, s.Failed, s.Done, s.Canary = nil, r.Failed, r.Done, r.Canary
 	s.Max = rolling.Limit{Count: r.MaxUnavailable, PerSite: r.PerSite}
 	if r.Percent > 0 {
 		s.Max = rolling.Limit{Percent: r.Percent, PerSite: r.PerSite}
