@@ -177,9 +177,11 @@ func (t *target) waiting(ctx context.Context) (context.Context, func()) {
 	return t.run.stopper.waiting(ctx)
 }
 
-// The pauses of a wait: quick at first, then slower.
+// The pauses of a wait: quick at first, then an eighth of what it has waited for, so that it ends little later than what it waits
+// for happens, in relation.
 const (
 	firstPause  = 100 * time.Millisecond
+	pauseShare  = 8
 	longPause   = 2 * time.Second
 	defaultWait = 5 * time.Minute
 )
@@ -196,7 +198,7 @@ func (t *target) WaitFor(ctx context.Context, c module.Condition) error {
 	defer stop()
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	pause := min(firstPause, every)
+	pause, began := min(firstPause, every), t.e.cfg.Clock.Now()
 	var last error
 	for try := 0; ; try++ {
 		if try > 0 {
@@ -218,7 +220,7 @@ func (t *target) WaitFor(ctx context.Context, c module.Condition) error {
 			}
 			return fmt.Errorf("waited %s until %s, which did not come: %w", timeout, c.Name, last)
 		}
-		pause = min(pause*2, every)
+		pause = min(max(firstPause, t.e.cfg.Clock.Now().Sub(began)/pauseShare), every)
 	}
 }
 

@@ -38,7 +38,7 @@ type Runner struct {
 // The pauses between looks at a job: quick while it may be a short one, slower then.
 const (
 	firstPause = 100 * time.Millisecond
-	longPause  = 2 * time.Second
+	longPause  = time.Second
 	// defaultTimeout bounds following a job that names no limit.
 	defaultTimeout = time.Hour
 	// startPause is waited before asking again when the connection was lost while starting.

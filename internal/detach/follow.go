@@ -11,7 +11,7 @@ import (
 )
 
 // chunk is how many bytes of each stream one look brings.
-const chunk = "262144"
+const chunk = 262144
 
 // lookScript tells the state of the job and what it has printed since. The status is read before the output, so that
 // the output behind an ended job is complete. $1 folder, $2 unit, $3 nonce, $4 and $5 how much is known already.
@@ -21,8 +21,8 @@ if [ "$nonce" != "$3" ]; then echo "replaced -"; exit 0; fi
 if [ -s "$1/rc" ]; then state=done; read -r rc <"$1/rc"
 elif running "$1" "$2"; then state=running; fi
 echo "$state $rc"
-tail -c "+$4" "$1/out" | head -c ` + chunk + `
-tail -c "+$5" "$1/err" | head -c ` + chunk + ` >&2
+tail -c "+$4" "$1/out" | head -c "$6"
+tail -c "+$5" "$1/err" | head -c "$6" >&2
 exit 0
 `
 
@@ -35,7 +35,7 @@ type look struct {
 
 func (j *job) look(ctx context.Context, c transport.Conn, out, err *stream) (look, error) {
 	cmd := transport.Command{Script: lookScript, Argv: []string{
-		j.dir, j.unit, j.nonce, strconv.FormatInt(out.seen+1, 10), strconv.FormatInt(err.seen+1, 10),
+		j.dir, j.unit, j.nonce, strconv.FormatInt(out.seen+1, 10), strconv.FormatInt(err.seen+1, 10), strconv.Itoa(chunk),
 	}}
 	res, failed := c.Run(ctx, cmd)
 	if failed != nil {
@@ -78,7 +78,7 @@ func (j *job) follow(ctx context.Context, c transport.Conn) (transport.Result, e
 			news := out.add(l.out)
 			news = err.add(l.err) || news
 			switch {
-			case l.state == "done" && !news:
+			case l.state == "done" && len(l.out) < chunk && len(l.err) < chunk: // nothing is left behind a look that was not full
 				out.end()
 				err.end()
 				r := result()

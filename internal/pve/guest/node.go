@@ -40,7 +40,7 @@ func ReadNode(ctx context.Context, node string, conn transport.Conn) *Node {
 // ReadNodes reads several nodes at once into the site.
 func (s *Site) ReadNodes(ctx context.Context, nodes []string, connect func(context.Context, string) (transport.Conn, error)) {
 	var mu sync.Mutex
-	asking := pool.New().WithMaxGoroutines(16)
+	asking := pool.New().WithMaxGoroutines(64)
 	for _, name := range nodes {
 		asking.Go(func() {
 			n := &Node{Name: name}

@@ -18,6 +18,9 @@ type parcel struct {
 // inFlight bounds what is under way in one direction, in parcels.
 const inFlight = 1024
 
+// unread is how long what was sent last waits to be taken: a machine without power takes nothing any more.
+const unread = 10 * time.Second
+
 // Join carries bytes between two connections in both directions until both have ended, and closes them.
 func Join(one, other net.Conn, rtt time.Duration) {
 	var both conc.WaitGroup
@@ -48,6 +51,7 @@ func carry(to, from net.Conn, half time.Duration) {
 		}
 	}
 	close(parcels)
+	_ = to.SetWriteDeadline(time.Now().Add(half + unread))
 	delivery.Wait()
 }
 

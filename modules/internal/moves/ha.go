@@ -39,7 +39,7 @@ func (m *Move) byHA(ctx context.Context, t module.Target, w *guest.Site) error {
 	if f.arrived {
 		return nil
 	}
-	if err := t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("the HA manager has moved %s to %s", sid, m.Target), Timeout: m.Timeout, Every: 5 * time.Second, Check: func(ctx context.Context) error {
+	if err := t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("the HA manager has moved %s to %s", sid, m.Target), Timeout: m.Timeout, Every: 2 * time.Second, Check: func(ctx context.Context) error {
 		return f.there(ctx, t)
 	}}); err != nil {
 		return f.explain(ctx, t, err)

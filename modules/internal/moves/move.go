@@ -142,7 +142,7 @@ func (m *Move) follow(ctx context.Context, t module.Target) error {
 	if source.Kind == guest.CT {
 		m.running = false // it may be down for its restart: whether it ran before is not known
 	}
-	err := t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("the migration of %s has ended", source), Timeout: m.Timeout, Every: 5 * time.Second, Check: func(ctx context.Context) error {
+	err := t.WaitFor(ctx, module.Condition{Name: fmt.Sprintf("the migration of %s has ended", source), Timeout: m.Timeout, Every: 2 * time.Second, Check: func(ctx context.Context) error {
 		active, err := jobActive(ctx, t, source)
 		if err == nil && active {
 			err = errors.New("it is at work (look: " + m.look() + ")")
