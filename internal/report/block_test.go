@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pxrun/pxrun/engine"
@@ -68,4 +69,26 @@ func TestTablesFold(t *testing.T) {
 		out.WriteString(report.Look{Unicode: true, Width: width}.Showing(module.Showing{Title: fmt.Sprintf("in %d columns", width), Tables: []module.Table{table}}))
 	}
 	golden(t, "tables.txt", out.String())
+}
+
+func TestTerminalShowsWhereHostsOfARollingBlockAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		sink := report.NewTerminal(&out, options(report.Normal))
+		hosts := []string{"pve1", "pve2", "pve3"}
+		say := func(step, host string, body event.Body) {
+			require.NoError(t, sink.Handle(t.Context(), event.Event{Run: "01RUN", Step: step, Host: host, Time: time.Now(), Body: body}))
+		}
+		say("", "", event.RunStarted{Command: "apply", Runbook: "weekly", Hosts: hosts, Tasks: 3})
+		say("", "pve2", event.NodeStarted{Block: "nodes", Index: 1, Of: 3, Takes: 6 * time.Minute})
+		say("weekly/drain", "", event.StepStarted{Index: 1, Module: "drain", Hosts: hosts})
+		say("weekly/drain", "pve2", event.HostDone{Status: event.Changed})
+		time.Sleep(80 * time.Second) // the fake clock
+		say("weekly/upgrade", "", event.StepStarted{Index: 2, Module: "upgrade", Hosts: hosts})
+		say("weekly/upgrade", "pve2", event.ChangeStarted{Change: module.Change{ID: "u", Host: "pve2", Summary: "upgrade packages: 16 upgraded"}})
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		golden(t, "turn.txt", screen(t, bytes.Clone(out.Bytes())))
+		require.NoError(t, sink.Close())
+	})
 }

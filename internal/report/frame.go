@@ -66,6 +66,9 @@ func (t transcript) frame(b *bar, now time.Time) []string {
 			what = "planning " + what
 		}
 	}
+	if n := len(t.turns); n > 0 {
+		what = fmt.Sprintf("host %d of %d", t.through.Index, t.through.Of)
+	}
 	head := fmt.Sprintf("%s %d/%d  %s", t.paint(accent, b.text(t.finished, t.start.Tasks)), min(t.finished, t.start.Tasks), t.start.Tasks, t.fit(what, 24))
 	lines := []string{head + t.paint(dim, "  "+since(t.began, now))}
 	lines = append(lines, t.rows(now)...)
@@ -78,6 +81,9 @@ func (t transcript) frame(b *bar, now time.Time) []string {
 }
 
 func (t transcript) rows(now time.Time) []string {
+	if len(t.turns) > 0 {
+		return t.turnRows(now)
+	}
 	width := 0
 	for _, s := range t.active {
 		for _, host := range s.hosts {
@@ -109,4 +115,41 @@ func (t transcript) rows(now time.Time) []string {
 		rows = append(rows, t.paint(dim, "  "+what))
 	}
 	return rows
+}
+
+// turnRows has a row for each host whose turn it is: in which step it is, what it does there and since when, and for how long
+// its turn has lasted.
+func (t transcript) turnRows(now time.Time) []string {
+	width, steps := 0, 0
+	for _, h := range t.turns {
+		width, steps = max(width, len(h.host)), max(steps, len(t.turnStep(h)))
+	}
+	var rows []string
+	for i, h := range t.turns {
+		if i == frameRows {
+			return append(rows, t.paint(dim, "  "+Count(len(t.turns)-i, "more host")))
+		}
+		doing, elapsed := "checking", ""
+		if s := t.steps[h.at]; s != nil {
+			if at, known := s.at[h.host]; known && at.doing != "" {
+				doing, elapsed = Clean(at.doing), "  "+since(at.since, now)
+			}
+		}
+		lasts := "  in all " + since(h.began, now)
+		if h.takes > 0 {
+			lasts += " of about " + since(now, now.Add(h.takes))
+		}
+		room := t.Width - width - steps - len(elapsed) - len(lasts) - 7
+		rows = append(rows, fmt.Sprintf("  %s  %s  %s", t.paint(strong, pad(h.host, width)), pad(t.turnStep(h), steps), t.fit(doing, max(room, 12)))+t.paint(dim, elapsed+lasts))
+	}
+	return rows
+}
+
+// turnStep is the name of the step in which a host is.
+func (t transcript) turnStep(h *turnState) string {
+	if h.at == "" {
+		return "-"
+	}
+	name := stepName(h.at, t.start.Runbook)
+	return name[strings.LastIndex(name, "/")+1:]
 }

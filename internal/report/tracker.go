@@ -45,6 +45,8 @@ type tracker struct {
 	connected int
 	times     map[string]time.Duration // of each host, all steps together
 	hosts     []string                 // in the order in which they were first heard of
+	turns     []*turnState             // hosts of rolling blocks under way
+	through   event.NodeStarted        // how far the last block is
 }
 
 // stepState is one task under way.
@@ -79,6 +81,7 @@ func (t *tracker) see(e event.Event) *stepState {
 		t.hosts = append(t.hosts, e.Host)
 	}
 	s := t.steps[e.Step]
+	t.turn(e, s)
 	switch b := e.Body.(type) {
 	case event.RunStarted:
 		*t = *newTracker()
@@ -175,4 +178,36 @@ func (s *stepState) outcomes() []event.Status {
 		event.Failed, event.Refused, event.Unreachable, event.Cancelled, event.Changed, event.OK, event.Deferred, event.Skipped, event.NotRun,
 	}
 	return slices.DeleteFunc(order, func(status event.Status) bool { return s.outcome[status] == 0 })
+}
+
+// turnState is a host whose turn it is in a rolling block.
+type turnState struct {
+	host  string
+	began time.Time
+	takes time.Duration
+	at    string // the step in which it is
+}
+
+// turn follows the hosts of rolling blocks.
+func (t *tracker) turn(e event.Event, s *stepState) {
+	drop := func() {
+		t.turns = slices.DeleteFunc(t.turns, func(h *turnState) bool { return h.host == e.Host })
+	}
+	switch b := e.Body.(type) {
+	case event.NodeStarted:
+		drop()
+		t.turns, t.through = append(t.turns, &turnState{host: e.Host, began: e.Time, takes: b.Takes}), b
+		return
+	case event.NodeDone:
+		drop()
+		return
+	}
+	if s == nil || s.planning {
+		return
+	}
+	for _, h := range t.turns {
+		if h.host == e.Host {
+			h.at = e.Step
+		}
+	}
 }
