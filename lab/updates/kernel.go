@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pxrun/pxrun/lab/machine"
@@ -21,7 +22,8 @@ const (
 // partition is a /boot of its own, whose room is counted as if the files in it had their real sizes.
 type partition struct {
 	*vfs.Mem
-	size, reserved int64
+	size     int64
+	reserved atomic.Int64
 }
 
 // MountInfo says what it is in lists of mounts.
@@ -32,7 +34,7 @@ func (p *partition) MountInfo() (source, kind, options string) {
 // Usage is the room that is taken, and that there is.
 func (p *partition) Usage() (used, limit int64) {
 	list, _ := p.ReadDir("/") // its root is always there
-	used = p.reserved
+	used = p.reserved.Load()
 	for _, entry := range list {
 		switch {
 		case strings.HasPrefix(entry.Name, "initrd.img-"):
@@ -68,8 +70,8 @@ func (n *Node) FillBoot(free int64) (undo func() error, err error) {
 		n.boot = p
 	}
 	used, size := n.boot.Usage()
-	n.boot.reserved += max(size-used-free, 0)
-	return func() error { n.boot.reserved = 0; return nil }, nil
+	n.boot.reserved.Add(max(size-used-free, 0))
+	return func() error { n.boot.reserved.Store(0); return nil }, nil
 }
 
 // addKernel is the script of a kernel's package: the image, then the initramfs, then the boot loader.
