@@ -203,7 +203,7 @@ func (p *Page) warningsSection() pageSection {
 
 func (p *Page) leftSection() pageSection {
 	s := pageSection{ID: "left", Title: "Left behind"}
-	t := pageTable{Columns: pageColumns("host", "what", "since", "task", "state")}
+	t := pageTable{Columns: pageColumns("host", "the way back", "since", "task", "state")}
 	commands := map[string]bool{}
 	for _, l := range p.Left {
 		state := pageMarked("in place", "warn")
