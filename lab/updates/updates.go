@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pxrun/pxrun/lab/cluster"
@@ -36,14 +37,15 @@ type Node struct {
 func Install(ctx context.Context, o Options) (*Node, error) {
 	n := &Node{Options: o}
 	m := o.Machine
-	started := m.Now().Add(-m.Uptime())
+	var started atomic.Int64 // seconds since 1970
+	started.Store(m.Now().Add(-m.Uptime()).Unix())
 	m.OnPower(func(up bool) {
 		if up {
-			started = m.Now()
+			started.Store(m.Now().Unix())
 		}
 	})
 	m.ProcFile("/stat", func() []byte {
-		return fmt.Appendf(nil, "cpu  11250 0 8420 9876543 1200 0 310 0 0 0\nctxt 22441100\nbtime %d\nprocesses 48210\n", started.Unix())
+		return fmt.Appendf(nil, "cpu  11250 0 8420 9876543 1200 0 310 0 0 0\nctxt 22441100\nbtime %d\nprocesses 48210\n", started.Load())
 	})
 	m.Offer(needrestart())
 	// The repositories have not been touched since the installation.
