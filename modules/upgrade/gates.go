@@ -14,6 +14,7 @@ type gateOptions = gates.Options
 // nodes, corosync's links, the HA manager, Ceph, tasks in progress and, with o.Empty, running guests. Those that are under way in
 // the same rolling block count as gone. The readings are recorded. No refusal means yes; what could not be read is a refusal.
 func mayGoDown(ctx context.Context, t module.Target, node string, o gateOptions) (module.Refusals, error) {
+	o.Coming = o.Empty
 	return gates.Check(ctx, t, node, inBlock(t, node, o))
 }
 

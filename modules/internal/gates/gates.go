@@ -41,6 +41,8 @@ type Options struct {
 	// Empty asks for a node without running guests, but for those in Stay ("vm:100").
 	Empty bool
 	Stay  []string
+	// Coming counts guests that the HA manager brings, or may bring, as running on the node, with Empty: for what takes it down.
+	Coming bool
 	// Noout says that this run has set noout for the node's OSDs.
 	Noout bool
 	// CephAccept are health checks of Ceph, by name, that do not count.

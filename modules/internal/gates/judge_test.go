@@ -127,17 +127,17 @@ func TestGates(t *testing.T) {
 		"maintenance is asked for": {cluster(5, 0, func(f *Facts) {
 			f.HA.Manager = &ha.Manager{Time: f.HA.Now, Nodes: map[string]string{"pve4": "online"}, Maintenance: []string{"pve4"}}
 		}), Options{}, map[string]string{Others: "pve4 is in maintenance"}},
-		"its own maintenance is in effect": {cluster(3, 0, func(f *Facts) { maintained(f, "maintenance", "maintenance") }), Options{Empty: true}, nil},
-		"its HA agent was just restarted": {cluster(3, 0, func(f *Facts) { maintained(f, "maintenance", "restart") }), Options{Empty: true}, map[string]string{
+		"its own maintenance is in effect": {cluster(3, 0, func(f *Facts) { maintained(f, "maintenance", "maintenance") }), Options{Empty: true, Coming: true}, nil},
+		"its HA agent was just restarted": {cluster(3, 0, func(f *Facts) { maintained(f, "maintenance", "restart") }), Options{Empty: true, Coming: true}, map[string]string{
 			Guests: "its maintenance is not in effect: its HA agent is in mode restart",
 		}},
-		"the HA manager takes it for back": {cluster(3, 0, func(f *Facts) { maintained(f, "online", "maintenance") }), Options{Empty: true}, map[string]string{
+		"the HA manager takes it for back": {cluster(3, 0, func(f *Facts) { maintained(f, "online", "maintenance") }), Options{Empty: true, Coming: true}, map[string]string{
 			Guests: "its maintenance is not in effect: the HA manager has it as online",
 		}},
 		"and brings a guest": {cluster(3, 0, func(f *Facts) {
 			maintained(f, "online", "active")
 			f.HA.Manager.Services["vm:100"] = ha.Service{Node: "pve1", State: "migrate", Target: "pve2"}
-		}), Options{Empty: true}, map[string]string{Guests: "the HA manager moves vm:100 to it"}},
+		}), Options{Empty: true, Coming: true}, map[string]string{Guests: "the HA manager moves vm:100 to it"}},
 		"a node does not answer":   {cluster(5, 0, func(f *Facts) { f.States[3].Err = fmt.Errorf("timed out") }), Options{}, map[string]string{Others: "pve4 is not answering", Quorum: "pve4 does not answer: timed out"}},
 		"corosync does not answer": {cluster(3, 0, func(f *Facts) { f.States[0].Quorum = nil }), Options{}, map[string]string{Quorum: "corosync does not answer on pve1"}},
 		"they do not agree": {cluster(3, 0, func(f *Facts) {

@@ -50,7 +50,7 @@ func (f Facts) guests(o Options) Verdict {
 		}
 		return lasting(v)
 	}
-	if coming := f.coming(); coming != "" {
+	if coming := f.coming(); o.Coming && coming != "" {
 		return closed(Guests, coming, want, "ha-manager status", "wait until they are gone again, or put the node into maintenance again")
 	}
 	saw := "none runs on it"
