@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/internal/secret"
 	"github.com/pxrun/pxrun/internal/sshx"
 	"github.com/pxrun/pxrun/internal/transport"
@@ -20,8 +21,9 @@ type networkOptions struct {
 	lab     bool
 	speed   float64
 	release string
-	// rehearsal is a lab that is there already.
+	// rehearsal is a lab that is there already, clock its time.
 	rehearsal *labAccess
+	clock     engine.Clock
 }
 
 func (o *networkOptions) flags(f *pflag.FlagSet) {

@@ -222,6 +222,9 @@ func (s *session) start(cfg engine.Config, bus *event.Bus, signals *interrupts) 
 	cfg.Limit, cfg.Tags, cfg.SkipTags, cfg.Parallelism = s.options.limit, s.options.tags, s.options.skipTags, s.options.parallelism
 	cfg.Facts = engine.Facts{Probes: []transport.Command{pve.FactsProbe()}, Gather: pve.Facts}
 	cfg.Clock = engine.SystemClock()
+	if s.options.network.rehearsal != nil {
+		cfg.Clock = s.options.network.clock
+	}
 	cfg.Detach = (&detach.Runner{}).Run
 	if s.app.InTerminal && !s.app.global.json {
 		cfg.Approve = s.approve

@@ -214,6 +214,9 @@ func (t *target) WaitFor(ctx context.Context, c module.Condition) error {
 		if limited.Err() == nil || last == nil {
 			last = err // what the deadline itself cut off explains nothing
 		}
+		if t.e.cfg.Clock.Now().Sub(began) >= timeout { // of a clock that runs faster than time
+			return fmt.Errorf("waited %s until %s, which did not come: %w", timeout, c.Name, last)
+		}
 		if err := t.e.cfg.Clock.Sleep(limited, pause); err != nil {
 			if ctx.Err() != nil {
 				return fmt.Errorf("waiting until %s: %w", c.Name, context.Cause(ctx))
