@@ -37,7 +37,7 @@ func (e *Engine) course(ctx context.Context, b *book, t *target, a asked, result
 		if w := a.works[host]; w != nil {
 			h.Work, h.Unknown, h.Idle = w.changes, w.unknown, w.idle
 			if w.cleanUp {
-				h.Idle, h.Unknown = "", "something was left on it"
+				h.Idle, h.Unknown, h.CleanUp = "", "something was left on it", true
 			}
 		}
 		c := n.callOf(e.scope(b, n, b.host(host), nil, results))

@@ -192,8 +192,13 @@ func TestWhatARunLeftBehindIsClearedUpOnAnIdleHost(t *testing.T) {
 			f.machines[h].put("work", "1")
 		}
 		f.machines["h01"].put("out", "1")
-		s, err := f.engine(t).apply(t, f.runbook(f.upgrade(backwards, nil)))
+		cleared := false
+		s, err := f.engine(t).apply(t, f.runbook(f.upgrade(func(r module.Roll) (module.Course, error) {
+			cleared = cleared || r.Hosts[1].CleanUp && !r.Hosts[0].CleanUp
+			return backwards(r)
+		}, nil)))
 		require.NoError(t, err)
+		require.True(t, cleared, "the Roller is told that the host does not go down")
 		require.Equal(t, []string{"h01 out="}, f.turns())
 		require.Contains(t, told(s), "release h01 changed: release")
 		require.Contains(t, told(s), "drain h00 skipped")

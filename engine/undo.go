@@ -56,6 +56,9 @@ func (r *run) begun(n *node, c module.Change) {
 		r.settle(c.Host, r.moment)
 		return
 	}
+	r.pending = slices.DeleteFunc(r.pending, func(p pendingUndo) bool { // an attempt before this one has made the same
+		return p.begun == 0 && p.Run == r.e.cfg.RunID && p.ID == c.ID && p.Undo.Host == c.Undo.Host
+	})
 	r.pending = append(r.pending, pendingUndo{begun: r.moment, on: c.Host, Pending: event.Pending{
 		Run: r.e.cfg.RunID, Step: n.task.Path, ID: c.ID, Since: r.e.cfg.Clock.Now(), Undo: *c.Undo,
 	}})

@@ -43,6 +43,8 @@ type RollHost struct {
 	Unknown string
 	// Idle is why nothing is to be done there ("nothing to upgrade, no reboot needed"); "" if something is, or may be.
 	Idle string
+	// CleanUp says that something was left on the host, which the last tasks of the block clear up: it does not go down again.
+	CleanUp bool
 }
 
 // Course is how a rolling block goes on.

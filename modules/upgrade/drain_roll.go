@@ -19,6 +19,8 @@ func (d drainer) roll(ctx context.Context, t module.Target, r module.Roll) (modu
 	if err != nil {
 		return module.Course{}, err
 	}
+	clean := leftOver(r)
+	r.Away = slices.Concat(r.Away, clean)
 	s, err := d.whole(ctx, t, w, r)
 	if err != nil {
 		return module.Course{}, err
@@ -27,6 +29,12 @@ func (d drainer) roll(ctx context.Context, t module.Target, r module.Roll) (modu
 	c := module.Course{Order: p.Order, Next: p.Next, Why: p.Why, Takes: map[string]time.Duration{}, Showing: showingOf(p)}
 	for node, seconds := range p.Takes() {
 		c.Takes[node] = time.Duration(seconds * float64(time.Second))
+	}
+	c.Order = slices.Concat(clean, c.Order)
+	if !r.Planning && len(clean) > 0 {
+		// They take nothing away, and give back what the others need.
+		c.Next, c.Why = clean[:1], ""
+		return c, nil
 	}
 	blocks := p.Blocks
 	if !r.Planning {
@@ -41,6 +49,17 @@ func (d drainer) roll(ctx context.Context, t module.Target, r module.Roll) (modu
 		c.Why = "no node may go: " + strings.Join(p.Summary(), " ")
 	}
 	return c, nil
+}
+
+// leftOver are the hosts on which a run has left something that is only to be cleared up: they count as out, and are not emptied again.
+func leftOver(r module.Roll) []string {
+	var out []string
+	for _, h := range r.Hosts {
+		if h.CleanUp && !slices.Contains(slices.Concat(r.Away, r.Done, r.Failed), h.Name) {
+			out = append(out, h.Name)
+		}
+	}
+	return out
 }
 
 // standing are the blocks that stand against the next node: what may come later is proved again when it is later.
