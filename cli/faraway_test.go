@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,10 +29,15 @@ type faraway struct {
 	site string
 	rtt  time.Duration
 	ways conc.WaitGroup
+	mu   sync.Mutex
+	open []net.Conn
 }
 
 // farSize is how large a cluster is.
-type farSize struct{ nodes, osds, guests int }
+type farSize struct {
+	nodes, osds, guests int
+	updates             bool // new packages wait for the first three nodes
+}
 
 // newFaraway builds the lab, forms the cluster with pxrun and puts guests in.
 func newFaraway(t *testing.T, size farSize) *faraway {
@@ -41,6 +47,9 @@ func newFaraway(t *testing.T, size farSize) *faraway {
 		one := lab.HostSpec{
 			Name: fmt.Sprintf("pve%d", i), Address: fmt.Sprintf("192.0.2.%d", 10+i), PVE: "9.1.8",
 			Links: []string{fmt.Sprintf("10.0.1.%d", i), fmt.Sprintf("10.0.2.%d", i), fmt.Sprintf("10.0.3.%d", i)},
+		}
+		if size.updates {
+			one.Subscription = "pve1c-0123456789"
 		}
 		for d := size.osds * (i - 1) / size.nodes; d < size.osds*i/size.nodes; d++ {
 			one.Disks = append(one.Disks, disk.Spec{ID: fmt.Sprintf("ata-ACME_SSD_%d", d)})
@@ -61,6 +70,9 @@ func newFaraway(t *testing.T, size farSize) *faraway {
 			g.Type = "lxc"
 		}
 		require.NoError(t, made.AddGuest(t.Context(), spec.Hosts[i%size.nodes].Name, g))
+	}
+	if size.updates {
+		require.NoError(t, made.AddUpdates([]string{"pve1", "pve2", "pve3"}, "release"))
 	}
 	return f
 }
@@ -109,6 +121,9 @@ func (f *faraway) dial(_ context.Context, _, address string) (net.Conn, error) {
 	time.Sleep(f.rtt)
 	near, far, ended := distance.Pipe(f.rtt)
 	f.ways.Go(ended)
+	f.mu.Lock()
+	f.open = append(f.open, near)
+	f.mu.Unlock()
 	return near, f.lab.Accept(address, far)
 }
 
@@ -130,7 +145,11 @@ func (f *faraway) pxrun(rtt, interrupt time.Duration, args ...string) (code int,
 		},
 	})
 	done = steps{{step: "all", took: time.Since(began)}}
+	for _, c := range f.open {
+		_ = c.Close() // what led to a machine that was restarted meanwhile
+	}
 	f.ways.Wait()
+	f.open = nil
 	text, err := os.ReadFile(log)
 	require.NoError(f.t, err)
 	return code, both.String(), append(done, stepsOf(f.t, string(text))...)

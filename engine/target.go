@@ -177,11 +177,11 @@ func (t *target) waiting(ctx context.Context) (context.Context, func()) {
 	return t.run.stopper.waiting(ctx)
 }
 
-// The pauses of a wait: quick at first, then an eighth of what it has waited for, so that it ends little later than what it waits
+// The pauses of a wait: quick at first, then a sixteenth of what it has waited for, so that it ends little later than what it waits
 // for happens, in relation.
 const (
 	firstPause  = 100 * time.Millisecond
-	pauseShare  = 8
+	pauseShare  = 16
 	longPause   = 2 * time.Second
 	defaultWait = 5 * time.Minute
 )

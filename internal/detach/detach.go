@@ -35,9 +35,10 @@ type Runner struct {
 	Random io.Reader
 }
 
-// The pauses between looks at a job: quick while it may be a short one, slower then.
+// The pauses between looks at a job: quick at first, then a sixteenth of the time for which it has said nothing.
 const (
 	firstPause = 100 * time.Millisecond
+	pauseShare = 16
 	longPause  = time.Second
 	// defaultTimeout bounds following a job that names no limit.
 	defaultTimeout = time.Hour

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pxrun/pxrun/internal/transport"
 )
@@ -65,7 +66,7 @@ func (j *job) follow(ctx context.Context, c transport.Conn) (transport.Result, e
 	result := func() transport.Result {
 		return transport.Result{Stdout: out.bytes(), Stderr: err.bytes(), Dropped: out.dropped + err.dropped}
 	}
-	pause, gone := firstPause, 0
+	pause, waited, gone := firstPause, time.Duration(0), 0
 	var last error
 	for {
 		l, failed := j.look(limited, c, out, err)
@@ -93,7 +94,7 @@ func (j *job) follow(ctx context.Context, c transport.Conn) (transport.Result, e
 				}
 			}
 			if news {
-				pause = firstPause
+				pause, waited = firstPause, 0
 			}
 			if l.state == "done" {
 				continue // the rest of the output
@@ -102,7 +103,8 @@ func (j *job) follow(ctx context.Context, c transport.Conn) (transport.Result, e
 		if j.sleep(limited, pause) != nil || limited.Err() != nil {
 			return result(), j.left(ctx, last)
 		}
-		pause = min(pause*3/2, longPause)
+		waited += pause
+		pause = min(max(firstPause, waited/pauseShare), longPause)
 	}
 }
 

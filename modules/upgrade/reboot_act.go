@@ -102,7 +102,7 @@ func waitForStart(ctx context.Context, t module.Target, host, before string, lim
 	var w watch
 	var took time.Duration
 	err := t.WaitFor(ctx, module.Condition{
-		Name: host + " is back from its restart", Timeout: limit, Every: time.Second,
+		Name: host + " is back from its restart", Timeout: limit, Every: 500 * time.Millisecond,
 		Check: func(ctx context.Context) error {
 			id, since, err := askStart(ctx, t, host)
 			switch {
