@@ -205,6 +205,9 @@ func (l *Lab) Node(name string) (view cluster.View, ok bool) {
 // Storage is what the lab's hosts export, for tests that put something there.
 func (l *Lab) Storage() *storage.World { return l.storage }
 
+// Ceph is the model of the lab's Ceph clusters.
+func (l *Lab) Ceph() *ceph.Model { return l.ceph }
+
 // Nodes returns the views of all Proxmox nodes in the order of the spec.
 func (l *Lab) Nodes() []cluster.View {
 	var out []cluster.View
