@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pxrun/pxrun/engine"
@@ -58,6 +59,9 @@ func runRelease(ctx context.Context, a *app, o releaseOptions) error {
 		return a.listPending(pending)
 	}
 	chosen := choosePending(store, pending, o)
+	if err := notUnderWay(store, chosen); err != nil {
+		return err
+	}
 	if len(chosen) == 0 && len(a.global.inventory) == 0 {
 		return o.nothingLeft()
 	}
@@ -95,6 +99,20 @@ func (a *app) listPending(pending []event.Pending) error {
 	return report.Table(a.Out, []string{"host", "to be done", "left by run", "since"}, rows, a.look())
 }
 
+// notUnderWay refuses to take back what a run has set that is still at work.
+func notUnderWay(store *journal.Store, chosen []event.Pending) error {
+	runs, err := store.List()
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		if r.State == journal.Running && slices.ContainsFunc(chosen, func(p event.Pending) bool { return p.Run == r.ID }) {
+			return &exitError{exitRefused, fmt.Errorf("run %s is still going on, and takes back itself what it has set\nSee: pxrun runs", r.ID)}
+		}
+	}
+	return nil
+}
+
 func choosePending(store *journal.Store, pending []event.Pending, o releaseOptions) []event.Pending {
 	if o.all {
 		return pending
@@ -102,7 +120,7 @@ func choosePending(store *journal.Store, pending []event.Pending, o releaseOptio
 	return slices.DeleteFunc(slices.Clone(pending), func(p event.Pending) bool {
 		return !slices.ContainsFunc(o.words, func(word string) bool {
 			id, err := store.Find(word)
-			return p.Undo.Host == word || err == nil && id == p.Run
+			return p.Undo.Host == word || strings.HasPrefix(p.ID, word+"/") || err == nil && id == p.Run
 		})
 	})
 }

@@ -80,7 +80,7 @@ type run struct {
 	moment  int               // orders what is begun on hosts
 	blocks  map[*Rolling]module.Block
 	worked  map[string]bool // hosts on which the work of a rolling block was begun
-	settled map[string]int // by host: when a change without an undo was last begun, or one failed
+	settled map[string]int  // by host: when a change without an undo was last begun, or one failed
 }
 
 // perform takes the lease, does the steps, and gives the lease back.

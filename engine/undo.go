@@ -119,7 +119,11 @@ func (r *run) undoWhatIsSafe(ctx context.Context) {
 	r.mu.Lock()
 	all := slices.Clone(r.pending)
 	r.mu.Unlock()
+	kept := map[string]bool{}
 	for _, p := range slices.Backward(all) {
+		if kept[about(p.Pending)] {
+			continue
+		}
 		r.mu.Lock()
 		safe := p.begun > 0 && r.settled[p.Undo.Host] < p.begun && r.settled[p.on] < p.begun
 		_, out := r.dropped[p.Undo.Host]
@@ -127,10 +131,12 @@ func (r *run) undoWhatIsSafe(ctx context.Context) {
 		out = out || alsoOut
 		r.mu.Unlock()
 		if !safe || out || ctx.Err() != nil {
+			kept[about(p.Pending)] = p.begun > 0
 			continue
 		}
 		failed := r.e.takeBack(ctx, r.b.rb.Site, p.Pending)
 		told := r.e.undone(ctx, p.Pending, failed)
+		kept[about(p.Pending)] = failed != nil || told != nil
 		if failed == nil && told == nil {
 			r.mu.Lock()
 			r.pending = slices.DeleteFunc(r.pending, func(q pendingUndo) bool { return q.begun == p.begun })
@@ -146,6 +152,8 @@ func (r *run) giveUp(ctx context.Context, b *Rolling, host string) {
 	_, out := r.dropped[host]
 	spared := !out || r.worked[host]
 	all := slices.Clone(r.pending)
+	// What an earlier process has set is not known well enough to be taken back here: release works it off.
+	spared = spared || slices.ContainsFunc(all, func(p pendingUndo) bool { return p.begun == 0 && strings.HasPrefix(p.ID, host+"/") })
 	r.mu.Unlock()
 	if spared || r.stopped() != nil {
 		return
@@ -189,13 +197,20 @@ func (e *Engine) takeBack(ctx context.Context, site *inventory.Site, p event.Pen
 	return res.Err(c)
 }
 
-// Undo takes back temporary changes that runs left behind, the newest first, each host's own in order, and goes on
-// past those that fail. It returns what is still in place.
+// about is what a temporary change is about: the host that its id begins with, and the run.
+func about(p event.Pending) string {
+	host, _, _ := strings.Cut(p.ID, "/")
+	return p.Run + " " + host
+}
+
+// Undo takes back temporary changes that runs left behind, the newest first, each host's own in order. Past one that fails it goes on
+// with those of other hosts. It returns what is still in place.
 func (e *Engine) Undo(ctx context.Context, site *inventory.Site, pending []event.Pending) ([]event.Pending, error) {
 	var left []event.Pending
 	var errs []error
+	failed := map[string]bool{} // what stands before it of the same thing rests on what could not be taken back
 	for _, p := range slices.Backward(pending) {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || failed[about(p)] {
 			left = append(left, p)
 			continue
 		}
@@ -204,6 +219,7 @@ func (e *Engine) Undo(ctx context.Context, site *inventory.Site, pending []event
 			err = told
 		}
 		if err != nil {
+			failed[about(p)] = true
 			left = append(left, p)
 			errs = append(errs, fmt.Errorf("%s: %s: %w", p.Undo.Host, p.Undo.Summary, err))
 		}

@@ -91,6 +91,9 @@ func (f *evacuation) read(ctx context.Context, t module.Target) (*ha.State, erro
 	if err != nil {
 		return nil, err
 	}
+	if !s.Quorate {
+		return nil, fmt.Errorf("%s has no quorum: what it remembers is old", f.actor)
+	}
 	for _, name := range []string{"manager", "lrm", "guests"} {
 		if why := s.Unread[name]; why != "" {
 			return nil, fmt.Errorf("the HA manager's %s cannot be read on %s: %s", name, f.actor, why)
@@ -102,13 +105,19 @@ func (f *evacuation) read(ctx context.Context, t module.Target) (*ha.State, erro
 	return s, nil
 }
 
+// pendingMaintenance reports whether a command about a node's maintenance waits for the HA master.
+func pendingMaintenance(s *ha.State, node string) bool {
+	return slices.ContainsFunc(s.Pending, func(line string) bool {
+		words := strings.Fields(line)
+		return len(words) > 1 && strings.Contains(line, "maintenance") && words[len(words)-1] == node
+	})
+}
+
 // entered reports whether the CRM knows the node as in maintenance.
 func (f *evacuation) entered(s *ha.State) error {
 	lrm := s.LRMs[f.node]
 	switch {
-	case slices.ContainsFunc(s.Pending, func(line string) bool {
-		return strings.Contains(line, "node-maintenance") && strings.HasSuffix(line, f.node)
-	}):
+	case pendingMaintenance(s, f.node):
 		return errors.New("the command still waits for the HA master (look: ha-manager status)")
 	case !slices.Contains(s.Manager.Maintenance, f.node) && s.Manager.Nodes[f.node] != "maintenance":
 		return fmt.Errorf("the HA master took the command and does nothing: it has %s as %s (look: ha-manager status; journalctl -u pve-ha-crm on %s)", f.node, s.Manager.Nodes[f.node], s.Manager.Master)

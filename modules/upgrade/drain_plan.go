@@ -28,6 +28,11 @@ func (e emptying) changes(t module.Target, plans []rolling.Plan) []module.Change
 	l := ledger{Run: t.Run(), Node: e.node, Since: e.w.Now.Unix(), Home: e.args.BringHome, Guests: []ledgerGuest{}}
 	if e.old != nil {
 		l = *e.old
+		if l.Run != t.Run() {
+			// What another run allowed to stay is allowed anew, or not.
+			l.Guests = slices.DeleteFunc(slices.Clone(l.Guests), func(g ledgerGuest) bool { return g.Fate == fateLeft })
+		}
+		l.Run, l.Home = t.Run(), e.args.BringHome
 	}
 	var acts []module.Change
 	if e.wantsNoout() {
@@ -65,7 +70,8 @@ func (e emptying) changes(t module.Target, plans []rolling.Plan) []module.Change
 	}
 	acts = append(acts, moving...)
 	l = l.with(decided)
-	if len(acts) == 0 && (e.old != nil && e.noted(decided) || len(decided) == 0) {
+	ours := e.old == nil || t.Run() == "" || e.old.Run == t.Run()
+	if len(acts) == 0 && ours && (e.old != nil && e.noted(decided) || len(decided) == 0) {
 		return nil
 	}
 	return append([]module.Change{e.note(l)}, acts...)
@@ -128,7 +134,10 @@ func (e emptying) wantsMaintenance() (used, enter bool) {
 }
 
 // leaveScript ends the maintenance of a node ($1) if it still is in it.
-const leaveScript = `tr -d ' \n' </etc/pve/ha/manager_status | grep -q "\"node_request\":{.*\"$1\":{\"maintenance\":1}" || exit 0
+// What cannot be read is not taken for gone, and a command that still waits for the HA master counts too.
+const leaveScript = `[ "$(stat -c %a /etc/pve/local)" = 755 ] || { echo "/etc/pve is not writable here: no quorum" >&2; exit 1; }
+cat /etc/pve/ha/manager_status >/dev/null || exit 1
+grep -q "maintenance.* $1\$" /etc/pve/ha/crm_commands 2>/dev/null || tr -d ' \n' </etc/pve/ha/manager_status | grep -q "\"node_request\":{.*\"$1\":{\"maintenance\":1}" || exit 0
 exec ha-manager crm-command node-maintenance disable "$1"`
 
 // maintain asks for maintenance, and follows the guests under HA to where they truly are.
@@ -178,7 +187,7 @@ func (e emptying) move(g guest.Guest, p rolling.Plan) module.Change {
 	if c.Undo == nil && e.args.OnStall == "shutdown" {
 		// It may be shut down instead.
 		c.Undo = &module.Undo{Host: e.node, Summary: fmt.Sprintf("start %s, if it was shut down", g), Command: transport.Command{
-			Script: `[ -e "` + stoppedNotes + `$3" ] || exit 0` + "\n" + startScript, Argv: e.startArgs(g), Mutates: true, Timeout: 5 * time.Minute,
+			Script: startScript, Argv: e.startArgs(g), Mutates: true, Timeout: 5 * time.Minute,
 		}}
 	}
 	return c
@@ -190,13 +199,17 @@ func (e emptying) startArgs(g guest.Guest) []string {
 
 // bringBackScript takes a guest ($2, with the program $1) back from $3 to $4, if it still is where it was put and nothing holds it.
 // pvesh passes it on to the node that the guest is on.
-const bringBackScript = `kind=qemu; [ "$1" = pct ] && kind=lxc
+const bringBackScript = `[ "$(stat -c %a /etc/pve/local)" = 755 ] || { echo "/etc/pve is not writable here: no quorum" >&2; exit 1; }
+kind=qemu; [ "$1" = pct ] && kind=lxc
 conf=$([ "$kind" = lxc ] && echo lxc || echo qemu-server)
 [ -e "/etc/pve/nodes/$3/$conf/$2.conf" ] || exit 0
 grep -q '^lock:' "/etc/pve/nodes/$3/$conf/$2.conf" && { echo "$2 is locked" >&2; exit 1; }
 if [ "$kind" = lxc ]; then set -- "$@" --restart 1; else set -- "$@" --online 1 --with-local-disks 1; fi
 id=$2 from=$3 to=$4; shift 4
-exec pvesh create "/nodes/$from/$kind/$id/migrate" --target "$to" "$@"`
+case $kind in lxc) sid="ct: $id";; *) sid="vm: $id";; esac
+if grep -qx "$sid" /etc/pve/ha/resources.cfg 2>/dev/null; then echo "$id is under HA now: its manager decides where it runs" >&2; exit 0; fi
+pvesh create "/nodes/$from/$kind/$id/migrate" --target "$to" "$@"
+[ -e "/etc/pve/nodes/$to/$conf/$id.conf" ] || { echo "$id did not come back to $to" >&2; exit 1; }`
 
 // stop shuts a guest down for the time that the node is away.
 func (e emptying) stop(g guest.Guest) module.Change {
@@ -212,9 +225,10 @@ func (e emptying) stop(g guest.Guest) module.Change {
 	return c
 }
 
-// startScript starts a guest ($2, with the program $1) unless it runs. One that is under HA ($3, wanted in state $4) is started by the
+// startScript starts a guest ($2, with the program $1) that was shut down for the node, unless it runs. One that is under HA ($3, wanted in state $4) is started by the
 // HA manager.
-const startScript = `if [ -n "$4" ] && [ "$4" != ignored ]; then
+const startScript = `[ -e "` + stoppedNotes + `$3" ] || exit 0
+if [ -n "$4" ] && [ "$4" != ignored ]; then
 	ha-manager set "$3" --state "$4" || exit 1
 else
 	case $("$1" status "$2") in *running*) ;; *) "$1" start "$2" || exit 1;; esac

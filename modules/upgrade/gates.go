@@ -37,7 +37,7 @@ func fromLedger(ctx context.Context, t module.Target, node string) (noout bool, 
 		return false, nil
 	}
 	for _, g := range l.Guests {
-		if g.Fate == fateLeft {
+		if g.Fate == fateLeft && l.Run == t.Run() { // what an earlier run allowed is not allowed now
 			left = append(left, g.SID)
 		}
 	}

@@ -34,7 +34,7 @@ func restart(ctx context.Context, t module.Target, host string, args rebootArgs)
 	}
 	stopping := guestsOn(ctx, t, host)
 	expect := s.Next()
-	if err := send(ctx, t, host, s, expect); err != nil {
+	if err := send(ctx, t, host, s, expect, o.Stay); err != nil {
 		return err
 	}
 	t.Log(host, "it restarts")
@@ -66,7 +66,21 @@ func cameBack(t module.Target, host, before, expect, running string) error {
 // sendScript restarts the node ($1: the boot id that it must still have) in two seconds, so that this command ends in order. The
 // note comes first. Both follow the node's HA shutdown policy, and guests are shut down in order (reference §7.5).
 const sendScript = `set -e
+here() {
+	for f in /run/qemu-server/*.pid; do
+		[ -e "$f" ] || continue
+		p= c=
+		read -r p <"$f" || :
+		if [ -n "$p" ]; then read -r c <"/proc/$p/comm" || :; fi
+		f=${f##*/}
+		if [ "$c" = kvm ]; then echo "vm:${f%.pid}"; fi
+	done 2>/dev/null
+	for d in /sys/fs/cgroup/lxc/[0-9]*; do if [ -d "$d" ]; then echo "ct:${d##*/}"; fi; done
+}
 [ "$(cat /proc/sys/kernel/random/boot_id)" = "$1" ] || { echo "the node has been restarted meanwhile" >&2; exit 1; }
+for g in $(here); do
+	case " $5 " in *" $g "*) ;; *) echo "$g has come to run on it" >&2; exit 1;; esac
+done
 umask 077
 mkdir -p ` + notesDir + `
 f=` + sentFile + `
@@ -75,9 +89,9 @@ sync
 mv "$f.new" "$f"
 systemctl is-active --quiet pxrun-reboot.timer || systemd-run --quiet --collect --unit=pxrun-reboot --on-active=2 systemctl reboot`
 
-func send(ctx context.Context, t module.Target, host string, s start, expect string) error {
+func send(ctx context.Context, t module.Target, host string, s start, expect string, stay []string) error {
 	err := runOn(ctx, t, host, "restart", transport.Command{
-		Script: sendScript, Argv: []string{s.BootID, t.Run(), s.Running, expect}, Mutates: true, Timeout: time.Minute,
+		Script: sendScript, Argv: []string{s.BootID, t.Run(), s.Running, expect, strings.Join(stay, " ")}, Mutates: true, Timeout: time.Minute,
 	})
 	if _, lost := errors.AsType[*transport.LostError](err); lost {
 		return nil // whether it restarts is seen from outside

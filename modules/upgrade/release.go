@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -71,7 +72,31 @@ func planRelease(ctx context.Context, t module.Target, args releaseArgs) ([]modu
 			Look: "pvecm status; cat /etc/pve/.members", Override: "bring it back; then pxrun resume",
 		}}
 	}
+	if refusals := f.unknown(); len(refusals) > 0 {
+		return nil, refusals
+	}
 	return f.changes(), nil
+}
+
+// unknown refuses to forget what cannot be seen to be gone.
+func (f filling) unknown() module.Refusals {
+	var out module.Refusals
+	no := func(saw, want, look string) {
+		out = append(out, &module.Refusal{Host: f.node, Gate: "release " + f.node, Saw: saw, Want: want, Look: look, Override: "none: run it again when it answers"})
+	}
+	if f.l.Noout && f.w.ceph == nil {
+		no("noout was set for its OSDs, and Ceph does not say whether it still is: "+cmp.Or(f.w.silence, "it is not configured any more"), "an answer from Ceph", "ceph -s; ceph osd dump | grep flags")
+	}
+	if f.l.Maintenance {
+		why := f.w.Missing("ha manager", "ha resources", "ha commands")
+		if why == "" && (f.w.HA == nil || f.w.HA.Manager == nil) {
+			why = "the HA manager has written no status"
+		}
+		if why != "" {
+			no("it was put into maintenance, and whether it still is cannot be told: "+why, "the status of the HA manager", "ha-manager status; cat /etc/pve/ha/manager_status")
+		}
+	}
+	return out
 }
 
 // filling is a node that is given back.
@@ -92,11 +117,12 @@ func (f filling) changes() []module.Change {
 	if f.inMaintenance() {
 		out = append(out, f.leave())
 	}
-	out = append(out, f.starts()...)
+	starts, away := f.starts()
+	out = append(out, starts...)
 	f.asInService()
 	home, stay := f.homecomers()
 	out = append(out, home...)
-	return append(out, f.forget(stay))
+	return append(out, f.forget(append(away, stay...)))
 }
 
 func (f filling) unsetNoout() module.Change {
@@ -113,7 +139,10 @@ func (f filling) unsetNoout() module.Change {
 
 // inMaintenance reports whether the maintenance that drain has asked for is still there.
 func (f filling) inMaintenance() bool {
-	return f.l.Maintenance && f.w.HA != nil && f.w.HA.Manager != nil && slices.Contains(f.w.HA.Manager.Maintenance, f.node)
+	if !f.l.Maintenance || f.w.HA == nil || f.w.HA.Manager == nil {
+		return false
+	}
+	return slices.Contains(f.w.HA.Manager.Maintenance, f.node) || pendingMaintenance(f.w.HA, f.node)
 }
 
 func (f filling) leave() module.Change {
@@ -125,19 +154,23 @@ func (f filling) leave() module.Change {
 }
 
 // starts are the guests that were shut down for the node, or went down with it, and are still where they were.
-func (f filling) starts() []module.Change {
-	var out []module.Change
+func (f filling) starts() (out []module.Change, away []string) {
 	for _, d := range f.l.Guests {
 		if d.Fate != fateStopped && d.Fate != fateLeft {
 			continue
 		}
 		g, ok := f.guest(d.SID)
 		if !ok {
+			away = append(away, d.Guest+" is gone, and is not started")
 			continue
 		}
 		runs, known := f.w.Runs(g)
 		resumed := !g.ByHA() || g.Managed.State == d.State
-		if known && runs && resumed || g.Node != f.node && !g.ByHA() {
+		switch {
+		case known && runs && resumed:
+			continue
+		case g.Node != f.node && !g.ByHA():
+			away = append(away, fmt.Sprintf("%s was moved to %s by somebody else, and is not started", g, g.Node))
 			continue
 		}
 		out = append(out, module.Change{
@@ -146,7 +179,7 @@ func (f filling) starts() []module.Change {
 			Apply: func(ctx context.Context, t module.Target) error { return f.start(ctx, t, g, d) },
 		})
 	}
-	return out
+	return out, away
 }
 
 func (f filling) guest(sid string) (guest.Guest, bool) {

@@ -137,7 +137,7 @@ func Judge(f Facts, o Options) Judgement {
 	for _, v := range f.ceph(o) {
 		add(v)
 	}
-	if f.Proxmox {
+	if f.Proxmox || f.clustered() || o.Empty {
 		add(f.tasks())
 		if o.Empty {
 			add(f.guests(o))

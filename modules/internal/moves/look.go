@@ -19,6 +19,9 @@ func ReadFrom(ctx context.Context, t module.Target, host string) (*guest.Site, e
 	if err != nil {
 		return nil, err
 	}
+	if !site.Quorate {
+		return nil, fmt.Errorf("%s has no quorum: what it remembers of the guests is old", host)
+	}
 	if why := site.Missing("configs", "members", "storages", "ha guests"); why != "" {
 		return nil, fmt.Errorf("%s: %s", host, why)
 	}
