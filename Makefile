@@ -19,6 +19,7 @@ build: ## build the binary ./pxrun
 
 test: ## run all tests, with the race detector where there is a C compiler
 	$(GO) test $(RACE) -timeout 12m $(TESTFLAGS) ./...
+	$(if $(RACE),$(GO) test -timeout 12m $(TESTFLAGS) ./rollingtest)
 
 race: test ## the same as test: the race detector is always on
 

@@ -2,6 +2,8 @@ package rollingtest_test
 
 import (
 	"math/rand/v2"
+	"runtime/debug"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,6 +79,9 @@ var singles = []struct {
 }
 
 func TestSingleFaults(t *testing.T) {
+	if raceDetector() {
+		t.Skip("a whole upgrade in a bubble takes ten times as long with the race detector: make test runs them once more without it")
+	}
 	for _, c := range singles {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -87,4 +92,9 @@ func TestSingleFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+func raceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
