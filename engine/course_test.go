@@ -13,7 +13,6 @@ import (
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/engine/module"
-	"github.com/pxrun/pxrun/inventory"
 	"github.com/stretchr/testify/require"
 )
 
@@ -120,6 +119,31 @@ func TestAHostThatCannotBeClearedIsAsItWas(t *testing.T) {
 		require.Empty(t, s.Left, "the flag was taken back")
 		require.Empty(t, f.machines["h00"].get("flag"))
 		require.Len(t, bodies[event.UndoDone](g.rec), 1)
+		require.NotContains(t, f.machines["h00"].values, "work")
+	})
+}
+
+// An interrupt before the work was begun leaves the host as it was too.
+func TestAnInterruptedHostIsAsItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTurns(2)
+		b := f.upgrade(nil, nil)
+		temporary := task("flag", kv{Key: "flag", Value: "1", Temporary: true}, func(t *engine.Task) { t.Module = servingKV })
+		slow := task("evacuate", kv{Key: "guests", Value: "0"}, func(t *engine.Task) { t.Module = servingKV })
+		b.Steps = slices.Concat([]engine.Step{temporary, slow}, b.Steps[1:])
+		interrupts := make(chan struct{}, 1)
+		f.machines["h00"].onSet = func(_ context.Context, key, value string) error {
+			f.machines["h00"].put(key, value)
+			if key == "guests" {
+				interrupts <- struct{}{}
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		s, err := f.engine(t, func(c *engine.Config) { c.Interrupts = interrupts }).apply(t, f.runbook(b))
+		require.Equal(t, engine.ExitInterrupted, engine.ExitCode(s, err), "%v", err)
+		require.Empty(t, s.Left)
+		require.Empty(t, f.machines["h00"].get("flag"))
 		require.NotContains(t, f.machines["h00"].values, "work")
 	})
 }
@@ -442,41 +466,3 @@ func TestHours(t *testing.T) {
 		require.Equal(t, clock(tt.change).UTC(), change.UTC(), tt.now)
 	}
 }
-
-// A block that is kept to one host still holds the whole cluster: its guests go to the others, and it restarts.
-func TestTheLeaseOfARollingBlockIsOnTheWholeCluster(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newTurns(3)
-		var leased []string
-		g := f.engine(t, func(c *engine.Config) {
-			c.Limit = []string{"h01"}
-			c.Locker = lockerFunc(func(hosts []inventory.Host) {
-				for _, h := range hosts {
-					leased = append(leased, h.Name)
-				}
-			})
-		})
-		_, err := g.apply(t, f.runbook(f.upgrade(func(r module.Roll) (module.Course, error) { return backwards(r) }, nil)))
-		require.NoError(t, err)
-		slices.Sort(leased)
-		require.Equal(t, []string{"h00", "h01", "h02"}, leased)
-		require.Equal(t, []string{"h01 out=1", "h01 work=1", "h01 out="}, f.turns())
-	})
-}
-
-// lockerFunc tells on which hosts a lease is taken.
-type lockerFunc func(hosts []inventory.Host)
-
-func (f lockerFunc) Acquire(_ context.Context, _ engine.Owner, _ *inventory.Cluster, hosts []inventory.Host, _ engine.Connect) (engine.Lease, error) {
-	f(hosts)
-	return freeLease{}, nil
-}
-
-type freeLease struct{}
-
-func (freeLease) Keep(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
-}
-
-func (freeLease) Release(context.Context) error { return nil }

@@ -125,7 +125,7 @@ func (r *run) undoWhatIsSafe(ctx context.Context) {
 			continue
 		}
 		r.mu.Lock()
-		safe := p.begun > 0 && r.settled[p.Undo.Host] < p.begun && r.settled[p.on] < p.begun
+		safe := p.begun > 0 && (r.settled[p.Undo.Host] < p.begun && r.settled[p.on] < p.begun || r.onlyMadeWay(p))
 		_, out := r.dropped[p.Undo.Host]
 		_, alsoOut := r.dropped[p.on]
 		out = out || alsoOut
@@ -143,6 +143,13 @@ func (r *run) undoWhatIsSafe(ctx context.Context) {
 			r.mu.Unlock()
 		}
 	}
+}
+
+// onlyMadeWay reports whether a temporary change made way for the work of a rolling block that was not begun on the host: it is as it
+// was, whatever was moved off it. Call it with mu held.
+func (r *run) onlyMadeWay(p pendingUndo) bool {
+	n := r.b.byPath(p.Step)
+	return n != nil && n.block != nil && n.spec.Serves && !r.worked[p.on]
 }
 
 // giveUp takes back what the tasks that make way have set for a host on which nothing else was begun: it is as it was, and goes on

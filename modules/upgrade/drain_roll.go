@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
+	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/pve/rolling"
 	"github.com/pxrun/pxrun/inventory"
 	"github.com/zclconf/go-cty/cty"
@@ -112,7 +114,31 @@ func (d drainer) whole(ctx context.Context, t module.Target, w *world, r module.
 		}
 		s.Nodes = append(s.Nodes, n)
 	}
+	alike(s.Nodes)
 	return s, nil
+}
+
+// alike fills in the versions that a node will have and that are not known, where those of another are: their repositories are the same.
+// Taken for newer, guests could not go back to the others.
+func alike(nodes []rolling.Node) {
+	var qemu, manager string
+	for _, n := range nodes {
+		qemu, manager = newest(qemu, n.Work.QEMU), newest(manager, n.Work.Manager)
+	}
+	for i := range nodes {
+		w := &nodes[i].Work
+		if nodes[i].Idle != "" || w.Packages == 0 && !w.Unsure {
+			continue
+		}
+		w.QEMU, w.Manager = cmp.Or(w.QEMU, qemu), cmp.Or(w.Manager, manager)
+	}
+}
+
+func newest(a, b string) string {
+	if b != "" && (a == "" || pve.CompareVersions(b, a) > 0) {
+		return b
+	}
+	return a
 }
 
 // own is where pxrun itself runs.
