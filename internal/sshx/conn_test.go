@@ -206,7 +206,7 @@ func TestTimeoutKillsTheWholeGroupAndTheNextCommandRuns(t *testing.T) {
 				require.ErrorContains(t, err, "killed after 300ms")
 				pid, err := os.ReadFile(pidFile)
 				require.NoError(t, err)
-				require.False(t, running(strings.TrimSpace(string(pid))))
+				require.Eventually(t, func() bool { return !running(strings.TrimSpace(string(pid))) }, 10*time.Second, time.Millisecond)
 				require.Equal(t, "ok", run(t, c, transport.Command{Argv: []string{"echo", "ok"}}).Out())
 			}
 			require.EqualValues(t, 1, s.connections.Load())
