@@ -13,6 +13,7 @@ import (
 	"github.com/pxrun/pxrun/internal/detach"
 	"github.com/pxrun/pxrun/internal/journal"
 	"github.com/pxrun/pxrun/internal/report"
+	"github.com/pxrun/pxrun/inventory"
 	"github.com/spf13/cobra"
 )
 
@@ -30,7 +31,7 @@ func newReleaseCommand(a *app) *cobra.Command {
 		Use: "release [RUN|HOST...]", Short: "List and take back temporary changes that runs left behind", GroupID: groupRun,
 		Long: long(`A run that ends before its time may leave temporary changes in place, such as a maintenance mode. Without arguments they are listed.
 With runs or hosts, or --all, they are taken back, the newest first; the site's files (-i) say how to connect. What long commands of such runs
-have left on the hosts is cleared away too, once they have ended.
+have left on the hosts is cleared away too, once they have ended. That nothing is left is what was wanted: the exit status is 0 then as well.
 
   pxrun release
   pxrun release pve3 -i site.hcl`, exitOK, exitFailed, exitUnreachable, exitPartly, exitInterrupted),
@@ -63,17 +64,47 @@ func runRelease(ctx context.Context, a *app, o releaseOptions) error {
 		return err
 	}
 	if len(chosen) == 0 && len(a.global.inventory) == 0 {
-		return o.nothingLeft()
+		if err := o.known(store, pending, nil); err != nil {
+			return err
+		}
+		return a.nothingLeft(o)
 	}
-	return a.takeBack(ctx, store, o, chosen)
+	return a.takeBack(ctx, store, o, pending, chosen)
 }
 
-// nothingLeft says that there was nothing to do.
-func (o releaseOptions) nothingLeft() error {
-	if o.all {
-		return invalid("nothing is left in place by any run")
+// nothingLeft says that there was nothing to do, which is what was wanted.
+func (a *app) nothingLeft(o releaseOptions) error {
+	if a.global.json || a.global.quiet {
+		return nil
 	}
-	return invalid("nothing is left in place by %s\nSee: pxrun release", list(o.words))
+	text := "Nothing is left in place."
+	if !o.all {
+		text = fmt.Sprintf("Nothing is left in place by %s.", list(o.words))
+	}
+	_, err := fmt.Fprintln(a.Out, text)
+	return err
+}
+
+// known refuses words that name neither a run, nor a host of the site, nor something that is left: with a slip of the hand
+// nothing would be taken back, and all would seem well.
+func (o releaseOptions) known(store *journal.Store, pending []event.Pending, site *inventory.Site) error {
+	for _, word := range o.words {
+		if _, err := store.Find(word); err == nil || slices.ContainsFunc(pending, func(p event.Pending) bool { return named(p, word) }) {
+			continue
+		}
+		if site == nil {
+			return invalid("nothing is left in place by %s, and no run has that id. If it is a host: name the site's files with -i\nSee: pxrun release", word)
+		}
+		if _, ok := site.Host(word); !ok {
+			return invalid("%s is neither a run nor a host of the files\nSee: pxrun release", word)
+		}
+	}
+	return nil
+}
+
+// named reports whether a word of the command line means something that is left by its host or its id.
+func named(p event.Pending, word string) bool {
+	return p.Undo.Host == word || strings.HasPrefix(p.ID, word+"/")
 }
 
 func (a *app) listPending(pending []event.Pending) error {
@@ -120,13 +151,13 @@ func choosePending(store *journal.Store, pending []event.Pending, o releaseOptio
 	return slices.DeleteFunc(slices.Clone(pending), func(p event.Pending) bool {
 		return !slices.ContainsFunc(o.words, func(word string) bool {
 			id, err := store.Find(word)
-			return p.Undo.Host == word || strings.HasPrefix(p.ID, word+"/") || err == nil && id == p.Run
+			return named(p, word) || err == nil && id == p.Run
 		})
 	})
 }
 
 // takeBack undoes temporary changes in a run of its own, so that the journal knows what was taken back.
-func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptions, pending []event.Pending) (err error) {
+func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptions, left, chosen []event.Pending) (err error) {
 	ctx, stop := interruptible(ctx, a.Streams)
 	defer stop()
 	o.site.secretsOf = []string{} // none but the inventory's must be there
@@ -134,15 +165,18 @@ func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptio
 	if err != nil {
 		return err
 	}
+	if err := o.known(store, left, doc.Site); err != nil {
+		return err
+	}
 	s := &session{app: a, doc: doc, options: runOptions{site: o.site, network: o.network}, book: &engine.Runbook{Name: "release", Site: doc.Site}}
 	defer func() { err = closing(s, err) }()
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	if len(pending) == 0 {
+	if len(chosen) == 0 {
 		cleared, err := s.releaseJobs(ctx, store, o)
 		if err == nil && cleared == 0 {
-			return o.nothingLeft()
+			return a.nothingLeft(o)
 		}
 		return err
 	}
@@ -154,7 +188,7 @@ func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptio
 		return errors.Join(err, run.Close())
 	}
 	began := a.Now()
-	left, err := s.engine.Undo(ctx, doc.Site, pending)
+	kept, err := s.engine.Undo(ctx, doc.Site, chosen)
 	status := event.Changed
 	if err != nil {
 		status = event.Failed
@@ -162,7 +196,7 @@ func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptio
 	if told := s.bus.Emit(ctx, "", "", event.RunDone{Status: status, Duration: a.Now().Sub(began)}); told != nil {
 		return told
 	}
-	if err != nil && len(left) < len(pending) {
+	if err != nil && len(kept) < len(chosen) {
 		return &exitError{exitPartly, err}
 	}
 	if err == nil {

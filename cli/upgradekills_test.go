@@ -61,8 +61,7 @@ func TestUpgradeIsKilledAtEveryChange(t *testing.T) {
 			require.GreaterOrEqual(t, kills, 12)
 			s.upgraded(guests)
 			// What was taken back right before a kill may still stand in the journal; taking it back again finds nothing to do.
-			_, code := s.run("release", "--all", "-i", s.path, "--lab")
-			require.Contains(t, []int{0, 3}, code, "3: nothing is left in place by any run")
+			s.must("release", "--all", "-i", s.path, "--lab")
 			s.upgraded(guests)
 			out, _ := s.run("status", "-i", s.path, "--lab")
 			require.NotContains(t, out, "Left in place")
