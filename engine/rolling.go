@@ -169,6 +169,7 @@ func (g *rolling) publish() {
 	}
 	g.r.blocks[g.b] = module.Block{
 		Name: g.b.Name, Away: slices.Clone(g.w.away), Later: slices.Clone(g.w.left), Done: slices.Clone(g.w.done),
+		Failed: slices.Clone(g.w.failed),
 	}
 }
 
@@ -180,7 +181,7 @@ func (r *run) blockOf(b *Rolling, host string) *module.Block {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	state := r.blocks[b]
-	state.Name, state.Away = b.Name, without(state.Away, host)
+	state.Name, state.Away, state.Failed = b.Name, without(state.Away, host), without(state.Failed, host)
 	return &state
 }
 

@@ -2,6 +2,7 @@ package module
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -81,4 +82,15 @@ type Block struct {
 	Away []string
 	// Later are the hosts that have not begun, in their order, Done those that are through.
 	Later, Done []string
+	// Failed are the hosts whose turn failed, now or before a resume: they may be in any state, and are not begun again.
+	Failed []string
+}
+
+// Out are the other hosts that must not be counted on: those that are under way, and those that have failed. A task outside of a
+// block has none.
+func (b *Block) Out() []string {
+	if b == nil {
+		return nil
+	}
+	return slices.Concat(b.Away, b.Failed)
 }

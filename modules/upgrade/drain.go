@@ -144,9 +144,9 @@ func (d drainer) plan(ctx context.Context, t module.Target, args drainArgs) ([]m
 			Apply:     func(context.Context, module.Target) error { return errors.New("this was a forecast") },
 		}}, nil
 	}
-	var away, later, done []string
+	var away, later, done, failed []string
 	if b != nil {
-		away, later, done = b.Away, b.Later, b.Done
+		away, later, done, failed = b.Out(), b.Later, b.Done, b.Failed
 	}
 	w, err := look(ctx, t, node, away)
 	if err != nil {
@@ -161,7 +161,7 @@ func (d drainer) plan(ctx context.Context, t module.Target, args drainArgs) ([]m
 	}
 	e := emptying{node: node, args: args, w: w, old: old, workers: workersOf(w, args)}
 	s := d.situation(w, args, node, away)
-	s.Done = done
+	s.Done, s.Failed = done, failed
 	for _, name := range later {
 		s.Nodes = append(s.Nodes, rolling.Node{Name: name}) // so that room is left for what must leave them
 	}

@@ -102,3 +102,13 @@ func TestDrainAndRelease(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, changes)
 }
+
+// A node that has failed in the run may go down at any time, or be down: it is counted as gone although it answers, and gets no guests.
+func TestANodeThatHasFailedIsNotCountedOn(t *testing.T) {
+	t.Parallel()
+	tgt := drainLab(t, nil)
+	addGuest(t, tgt, "pve2", onSAN(100))
+	tgt.Rolls = &module.Block{Name: "nodes", Failed: []string{"pve3"}}
+	_, err := tgt.Plan(drainModule(), "wait = \"1s\"")
+	require.ErrorContains(t, err, "1 of 3 votes stay without pve2, pve3, 2 are needed")
+}

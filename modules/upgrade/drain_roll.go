@@ -17,7 +17,7 @@ import (
 
 // roll proves the whole run on one snapshot, or says which node is next.
 func (d drainer) roll(ctx context.Context, t module.Target, r module.Roll) (module.Course, error) {
-	w, err := look(ctx, t, "", r.Away)
+	w, err := look(ctx, t, "", slices.Concat(r.Away, r.Failed))
 	if err != nil {
 		return module.Course{}, err
 	}
@@ -100,7 +100,7 @@ func (d drainer) whole(ctx context.Context, t module.Target, w *world, r module.
 			asked = append(asked, name)
 		}
 	}
-	s.Ceph = w.cephFacts(ctx, t, asked, r.Away, args.Accept)
+	s.Ceph = w.cephFacts(ctx, t, asked, slices.Concat(r.Away, r.Failed), args.Accept)
 	if err := ctx.Err(); err != nil {
 		return s, err
 	}

@@ -21,7 +21,7 @@ func mayGoDown(ctx context.Context, t module.Target, node string, o gateOptions)
 // inBlock fills in what the target knows.
 func inBlock(t module.Target, node string, o gateOptions) gateOptions {
 	if b := t.Block(); b != nil && o.Away == nil {
-		o.Away = b.Away
+		o.Away = b.Out() // one that failed may go down at any time, or be down
 	}
 	if o.Gate == "" {
 		o.Gate = "take " + node + " down"

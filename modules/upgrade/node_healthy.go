@@ -86,10 +86,7 @@ func planHealthy(ctx context.Context, t module.Target, args nodeHealthyArgs) ([]
 
 // examine makes all checks of a node once. bad are those that are not fulfilled and not ignored.
 func examine(ctx context.Context, t module.Target, host string, args nodeHealthyArgs) (all, bad []gates.Verdict) {
-	var away []string
-	if b := t.Block(); b != nil {
-		away = b.Away
-	}
+	away := t.Block().Out()
 	f := gates.Read(ctx, t, host, gates.ReadOptions{Away: away, Extra: append(gates.WellReads(), sentRead), NoStop: true, NoGuests: true})
 	all = gates.Well(f, gates.WellOptions{Away: away, Failed: args.Failed, MaxOffset: args.MaxOffset})
 	if v, known := kernelOf(f, t.Run()); known {

@@ -57,10 +57,7 @@ func planRelease(ctx context.Context, t module.Target, args releaseArgs) ([]modu
 	case l == nil:
 		return nil, nil
 	}
-	var away []string
-	if b != nil {
-		away = b.Away
-	}
+	away := b.Out()
 	w, err := look(ctx, t, node, away)
 	if err != nil {
 		return nil, err

@@ -33,17 +33,30 @@ func (m *sim) others() (names []string) {
 	return names
 }
 
-// lacksNumber is what is wrong with taking one node more away; nil if nothing is.
+// lacksNumber is what is wrong with taking one node more away; nil if nothing is. With a limit for each site, nodes that have failed
+// in this run hold their place too.
 func (m *sim) lacksNumber(one *Node) *Block {
-	if len(m.foreign) == 0 || !m.crowded(nil, one) {
+	failed := slices.DeleteFunc(slices.Clone(m.s.Failed), func(name string) bool {
+		at, ok := m.at[name]
+		return !m.s.Max.PerSite || !ok || m.places[at].node == nil || m.places[at].node.Site != one.Site
+	})
+	if len(m.foreign)+len(failed) == 0 || !m.crowded(nil, one) {
 		return nil
 	}
-	verb := " is"
-	if len(m.foreign) > 1 {
-		verb = " are"
+	var saw []string
+	is := func(names []string, what string) {
+		switch len(names) {
+		case 0:
+		case 1:
+			saw = append(saw, names[0]+" is "+what)
+		default:
+			saw = append(saw, strings.Join(names, ", ")+" are "+what)
+		}
 	}
+	is(m.foreign, "out already (offline or in maintenance), and not by this run")
+	is(failed, "out already, having failed in this run")
 	return &Block{
-		Gate: AwayGate, Saw: strings.Join(m.foreign, ", ") + verb + " out already (offline or in maintenance), and not by this run", Want: "no more than " + fmt.Sprint(m.limit(one)) + " out at once",
+		Gate: AwayGate, Saw: strings.Join(saw, "; "), Want: "no more than " + fmt.Sprint(m.limit(one)) + " out at once",
 		Look: "pvecm nodes; ha-manager status", Override: "bring it back, end its maintenance, or raise max_unavailable",
 	}
 }
@@ -95,13 +108,13 @@ func (m *sim) cephAtLarge() []Block {
 	if c == nil {
 		return nil
 	}
-	var out []Block
+	var blocks []Block
 	add := func(saw, want, look, override string) {
-		out = append(out, Block{Gate: CephGate, Saw: saw, Want: want, Look: look, Override: override})
+		blocks = append(blocks, Block{Gate: CephGate, Saw: saw, Want: want, Look: look, Override: override})
 	}
 	if c.Unknown != "" {
 		add("the state of Ceph is not known: "+c.Unknown, "an answer of its monitors", "ceph -s", "")
-		return out
+		return blocks
 	}
 	if c.Dirty != "" {
 		add(c.Dirty, "all placement groups active and clean", "ceph -s", "wait until they are")
@@ -109,19 +122,23 @@ func (m *sim) cephAtLarge() []Block {
 	for _, complaint := range c.Complaints {
 		add("Ceph complains: "+complaint, "no complaint that is not accepted", "ceph health detail", "mend it, or accept the check by its name")
 	}
-	if len(c.Down) > 0 {
-		add(fmt.Sprintf("OSDs %s are down or out", strings.Trim(fmt.Sprint(c.Down), "[]")), "all OSDs up and in", "ceph osd tree", "bring them back")
+	out := slices.Concat(m.s.Away, m.s.Failed) // that their daemons are down is no news; whether Ceph bears one node more it says itself
+	down := slices.DeleteFunc(slices.Clone(c.Down), func(id int) bool {
+		return slices.ContainsFunc(out, func(name string) bool { return slices.Contains(c.OSDs[name], id) })
+	})
+	if len(down) > 0 {
+		add(fmt.Sprintf("OSDs %s are down or out", strings.Trim(fmt.Sprint(down), "[]")), "all OSDs up and in", "ceph osd tree", "bring them back")
 	}
 	var silent []string
 	for _, mon := range c.Monitors {
-		if !slices.Contains(c.Quorum, mon) {
+		if !slices.Contains(c.Quorum, mon) && !slices.Contains(out, mon) {
 			silent = append(silent, mon)
 		}
 	}
 	if len(silent) > 0 {
 		add("the monitors of "+strings.Join(silent, ", ")+" are not in the quorum", "all monitors in the quorum", "ceph quorum_status", "bring them back")
 	}
-	return out
+	return blocks
 }
 
 // lacksCeph is what Ceph says of a set that is out: a sentence for people, and what is wrong; nil if nothing is.

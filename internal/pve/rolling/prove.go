@@ -32,7 +32,11 @@ func prove(s *Situation) *Proof {
 		number = len(p.Rounds)
 	}
 	for ; len(left) > 0; number++ {
-		left = m.pass(p, m.choose(left, m.canaries(number)), left)
+		room := m.spare(left)
+		if len(room) == 0 {
+			room = left // what keeps them is said in their turn
+		}
+		left = m.pass(p, m.choose(room, m.canaries(number)), left)
 	}
 	if len(s.Away) == 0 && len(p.Rounds) > 0 {
 		p.Next = p.Rounds[0].Nodes

@@ -40,7 +40,12 @@ func (m *sim) crowded(nodes []int, one *Node) bool {
 	for _, at := range nodes {
 		count(&m.places[at])
 	}
-	for _, name := range slices.Concat(m.away, m.foreign) {
+	out := slices.Concat(m.away, m.foreign)
+	if m.s.Max.PerSite {
+		out = append(out, m.s.Failed...) // they have their place; of a number for all, whoever asks has taken them off
+	}
+	slices.Sort(out)
+	for _, name := range slices.Compact(out) {
 		if at, ok := m.at[name]; ok {
 			count(&m.places[at])
 		}

@@ -144,3 +144,64 @@ func TestNodesThatGoTogetherTakeNoGuestsOfEachOther(t *testing.T) {
 		}
 	}
 }
+
+// A node that failed in the run is out: it holds its place in its site, it takes no guests, its votes and OSDs are gone, and that its
+// daemons are down stops nothing by itself.
+func TestNodesThatHaveFailedCountAsOut(t *testing.T) {
+	failed := func(names ...string) *world {
+		w := newWorld(nodes(6)...)
+		w.s.Max, w.s.Failed = Limit{Count: 1, PerSite: true}, names
+		for _, n := range []string{"pve4", "pve5", "pve6"} {
+			w.node(n).Site = "b"
+		}
+		return w
+	}
+	t.Run("the other site goes on", func(t *testing.T) {
+		w := failed("pve1")
+		p := w.prove()
+		require.Equal(t, []string{"pve4"}, p.Next)
+		require.Empty(t, p.Against("pve4"))
+		require.NotEmpty(t, p.Against("pve2"))
+		require.Equal(t, AwayGate, p.Against("pve2")[0].Gate)
+		require.Contains(t, p.Against("pve2")[0].Saw, "pve1 is out already, having failed in this run")
+	})
+	t.Run("beside one that is away", func(t *testing.T) {
+		w := failed("pve1")
+		w.s.Away = []string{"pve4"}
+		p := w.prove()
+		require.Empty(t, p.Next)
+		require.Contains(t, p.Why, "no more than 1 may be away at once")
+	})
+	t.Run("without sites the number is not for the proof", func(t *testing.T) {
+		w := failed("pve1")
+		w.s.Max = Limit{Count: 1}
+		require.Empty(t, w.prove().Against("pve2"))
+	})
+	t.Run("votes", func(t *testing.T) {
+		w := failed("pve1", "pve4")
+		w.s.Max = Limit{Count: 1}
+		require.Contains(t, w.prove().Against("pve2")[0].Saw, "without pve1, pve2, pve4 3 of 6 votes would be left, 1 short")
+	})
+	t.Run("Ceph", func(t *testing.T) {
+		w := failed("pve1")
+		w.s.Max = Limit{Count: 1}
+		w.s.Ceph = &Ceph{
+			Monitors: []string{"pve1", "pve3", "pve5"}, Quorum: []string{"pve3", "pve5"}, OSDs: map[string][]int{"pve1": {0}, "pve2": {1}, "pve6": {5}}, Down: []int{0},
+			Stop: []StopAnswer{{Nodes: []string{"pve2"}, OK: true}, {Nodes: []string{"pve6", "pve1"}, OK: true}, {Nodes: []string{"pve4", "pve1"}, OK: true}},
+		}
+		p := w.prove()
+		require.Contains(t, p.Against("pve2")[0].Saw, "Ceph does not let pve1, pve2 go: it was not asked whether they may stop together")
+		require.Empty(t, p.Against("pve6"))
+		require.Contains(t, p.Against("pve3")[0].Saw, "without pve1, pve3 1 of 3 monitors would be left")
+		w.s.Failed = nil
+		w.s.Nodes = w.s.Nodes[1:]
+		require.Contains(t, w.prove().Against("pve6")[0].Saw, "OSDs 0 are down or out")
+	})
+	t.Run("it is no target", func(t *testing.T) {
+		w := failed("pve1")
+		w.guest(100, "pve2", gib)
+		for _, p := range Targets(w.s, "pve2", []string{"pve1"}) {
+			require.NotEqual(t, "pve1", p.To)
+		}
+	})
+}
