@@ -177,6 +177,12 @@ func cleanStore(ctx context.Context, t module.Target, host string) error {
 }
 
 const cleanScript = `# remove the certificates of an earlier QDevice
+# pmxcfs copies a new corosync.conf within seconds; one that is cut off right after the change has not waited for it.
+i=0
+while [ $i -lt 15 ] && grep -qE '^ *model: net *$' /etc/corosync/corosync.conf && ! grep -qE '^ *model: net *$' /etc/pve/corosync.conf; do
+	sleep 1
+	i=$((i + 1))
+done
 if grep -qE '^ *model: net *$' /etc/pve/corosync.conf /etc/corosync/corosync.conf; then
 	echo "a QDevice is configured: its certificates are in use" >&2
 	exit 1

@@ -19,19 +19,19 @@ func TestLabALimitThatLeavesHostsOut(t *testing.T) {
 	target.refused(qdevice(), wantDevice, "pve2, pve4 left out by --limit")
 	target.Limit = []string{"pve1", "pve2", "pve3", "pve4"}
 	target.refused(qdevice(), wantDevice, "arbiter left out by --limit")
-	require.Len(t, target.converge(corosyncLink(), ``), 1)
+	require.Len(t, target.Converge(corosyncLink(), ``), 1)
 	target.Limit = append(target.Limit, "arbiter")
-	target.converge(qdevice(), wantDevice)
+	target.Converge(qdevice(), wantDevice)
 
 	// Where nothing has to change, a limit is no obstacle.
 	target.Limit = []string{"pve1"}
-	require.Empty(t, target.converge(corosyncLink(), ``))
-	require.Empty(t, target.converge(qdevice(), wantDevice))
+	require.Empty(t, target.Converge(corosyncLink(), ``))
+	require.Empty(t, target.Converge(qdevice(), wantDevice))
 
 	target.gone("pve4")
 	target.refused(nodeRemove(), removePve4, "pve2, pve3 left out by --limit")
 	target.Limit = []string{"pve1", "pve2", "pve3"}
-	changes, err := target.plan(nodeRemove(), removePve4)
+	changes, err := target.Plan(nodeRemove(), removePve4)
 	require.NoError(t, err)
 	require.NotEmpty(t, changes, "the node that leaves need not be in the run")
 }

@@ -43,30 +43,30 @@ func (t *labTarget) wantLinks(networks ...byte) {
 func TestLabLinksFollowTheInventory(t *testing.T) {
 	t.Parallel()
 	target := newLinkLab(t)
-	require.Empty(t, target.converge(corosyncLink(), ``))
+	require.Empty(t, target.Converge(corosyncLink(), ``))
 
 	target.wantLinks(1, 2)
 	for i := range target.Whole.Hosts {
 		target.Whole.Hosts[i].Node.Links[1].Priority = 5
 	}
-	require.Equal(t, []string{"add link 1 to corosync"}, target.converge(corosyncLink(), ``))
+	require.Equal(t, []string{"add link 1 to corosync"}, target.Converge(corosyncLink(), ``))
 	for i := range target.Whole.Hosts {
 		target.Whole.Hosts[i].Node.Links[0].Priority, target.Whole.Hosts[i].Node.Links[1].Priority = 20, 0
 	}
-	require.Equal(t, []string{"set the priority of corosync's link 0", "set the priority of corosync's link 1"}, target.converge(corosyncLink(), ``))
+	require.Equal(t, []string{"set the priority of corosync's link 0", "set the priority of corosync's link 1"}, target.Converge(corosyncLink(), ``))
 
 	target.wantLinks(3, 2)
-	require.Empty(t, target.converge(corosyncLink(), `links = [1]`), "its priority is as wanted")
-	require.Equal(t, []string{"change the addresses of corosync's link 0"}, target.converge(corosyncLink(), ``))
+	require.Empty(t, target.Converge(corosyncLink(), `links = [1]`), "its priority is as wanted")
+	require.Equal(t, []string{"change the addresses of corosync's link 0"}, target.Converge(corosyncLink(), ``))
 	out, err := corosyncLink().Read(t.Context(), target, testkit.Args(t, corosyncLink(), ``))
 	require.NoError(t, err)
 	require.Equal(t, []string{"link 0: 10.0.3.1 10.0.3.2 10.0.3.3", "link 1: 10.0.2.1 10.0.2.2 10.0.2.3"}, out.(corosyncLinkOut).Links)
 
 	target.wantLinks(3)
-	require.Empty(t, target.converge(corosyncLink(), ``))
+	require.Empty(t, target.Converge(corosyncLink(), ``))
 	require.Contains(t, strings.Join(target.Warnings(), "\n"), "link 1 is in the cluster and not in the inventory; remove = true removes it")
-	require.Equal(t, []string{"remove link 1 from corosync"}, target.converge(corosyncLink(), `remove = true`))
-	require.Empty(t, target.converge(preflight(time.Now), `for = "running"`))
+	require.Equal(t, []string{"remove link 1 from corosync"}, target.Converge(corosyncLink(), `remove = true`))
+	require.Empty(t, target.Converge(preflight(time.Now), `for = "running"`))
 	require.Contains(t, target.on("pve1", "ls /var/backups/pxrun"), "corosync.conf.3")
 	require.Equal(t, "0", target.on("pve1", "ls /etc/pve/priv/lock | grep -c corosync || :"))
 }
@@ -77,16 +77,16 @@ func TestLabLinksAreNotTouchedWhenAnythingIsWrong(t *testing.T) {
 		spoil func(*labTarget)
 		want  string
 	}{
-		{"a node offline", func(l *labTarget) { l.fault(lab.Fault{Kind: "corosync-down", Target: "pve3"}); l.unseen("pve3") }, "does not see pve3 online"},
+		{"a node offline", func(l *labTarget) { l.Fault(lab.Fault{Kind: "corosync-down", Target: "pve3"}); l.unseen("pve3") }, "does not see pve3 online"},
 		{"the other link down", func(l *labTarget) {
 			l.wantLinks(1, 2)
-			l.converge(corosyncLink(), ``)
-			l.fault(lab.Fault{Kind: "link-down", Target: "pve2", Value: "10.0.2.2"})
+			l.Converge(corosyncLink(), ``)
+			l.Fault(lab.Fault{Kind: "link-down", Target: "pve2", Value: "10.0.2.2"})
 			l.wantLinks(3, 2)
 		}, "link 1 to pve2 is not connected"},
-		{"the address missing", func(l *labTarget) { l.fault(lab.Fault{Kind: "link-missing", Target: "pve3", Value: "10.0.2.3"}) }, "no interface has 10.0.2.3 of link 1"},
-		{"small packets", func(l *labTarget) { l.fault(lab.Fault{Kind: "mtu", Target: "10.0.2.3", Value: "1400"}) }, "packets of 1500 bytes"},
-		{"far away", func(l *labTarget) { l.fault(lab.Fault{Kind: "rtt", Target: "10.0.2.3", Value: "9ms"}) }, "away"},
+		{"the address missing", func(l *labTarget) { l.Fault(lab.Fault{Kind: "link-missing", Target: "pve3", Value: "10.0.2.3"}) }, "no interface has 10.0.2.3 of link 1"},
+		{"small packets", func(l *labTarget) { l.Fault(lab.Fault{Kind: "mtu", Target: "10.0.2.3", Value: "1400"}) }, "packets of 1500 bytes"},
+		{"far away", func(l *labTarget) { l.Fault(lab.Fault{Kind: "rtt", Target: "10.0.2.3", Value: "9ms"}) }, "away"},
 		{"the only link", func(l *labTarget) { l.wantLinks(2) }, "link 0 is the only one"},
 		{"an address that is taken", func(l *labTarget) { l.wantLinks(1, 1) }, "is already that of pve1 on link 0"},
 		{"a foreign member", func(l *labTarget) { l.In.Nodes = l.In.Nodes[:2] }, "pve3 is a member that the inventory does not have"},
@@ -115,12 +115,12 @@ func TestLabLinkThatGoesWrongStopsWithTheWayBack(t *testing.T) {
 	t.Parallel()
 	target := newLinkLab(t)
 	target.wantLinks(1, 2)
-	changes, err := target.plan(corosyncLink(), `quorum_timeout = "15s"`)
+	changes, err := target.Plan(corosyncLink(), `quorum_timeout = "15s"`)
 	require.NoError(t, err)
 
 	// Somebody else edits the file between the plan and the change.
 	target.on("pve1", "sed 's/10.0.1.1/10.0.1.77/' /etc/pve/corosync.conf >/etc/pve/corosync.conf.new")
-	err = target.apply(changes)
+	err = target.Apply(changes)
 	require.ErrorContains(t, err, "corosync.conf.new is there and is not of an earlier run: somebody else is changing the configuration; the old configuration is in place")
 	require.ErrorContains(t, err, "+    ring0_addr: 10.0.1.77")
 	target.refused(corosyncLink(), ``, "+    ring0_addr: 10.0.1.77")
@@ -130,10 +130,10 @@ func TestLabLinkThatGoesWrongStopsWithTheWayBack(t *testing.T) {
 	// The new link's cable is pulled while the file is written.
 	run := target.OnDetach
 	target.OnDetach = func(host string, j module.Job) (transport.Result, error) {
-		target.fault(lab.Fault{Kind: "link-down", Target: "pve3", Value: "10.0.2.3"})
+		target.Fault(lab.Fault{Kind: "link-down", Target: "pve3", Value: "10.0.2.3"})
 		return run(host, j)
 	}
-	err = target.apply(changes)
+	err = target.Apply(changes)
 	require.ErrorContains(t, err, "link 1 to pve3 is not connected")
 	require.ErrorContains(t, err, "to go back: copy it to /etc/pve/corosync.conf.new, set config_version to 5 there")
 }
@@ -158,7 +158,7 @@ func TestLabLinksAfterARunThatWasCutOff(t *testing.T) {
 			require.NoError(t, err)
 			target.on("pve1", "printf '%s' '"+next.Text()+"' >/tmp/wanted")
 			target.on("pve1", spoil)
-			require.Equal(t, []string{"add link 1 to corosync"}, target.converge(corosyncLink(), ``))
+			require.Equal(t, []string{"add link 1 to corosync"}, target.Converge(corosyncLink(), ``))
 			require.Equal(t, "0", target.on("pve1", "ls /etc/pve | grep -c 'corosync.conf.new' || :"))
 			require.Equal(t, "corosync.conf.3\ncorosync.conf.new.found", target.on("pve1", "ls /var/backups/pxrun"))
 		})
@@ -174,16 +174,16 @@ func TestLabLinksAfterARunThatWasCutOff(t *testing.T) {
 		t.Parallel()
 		target := newLinkLab(t)
 		target.wantLinks(1, 2)
-		target.fault(lab.Fault{Kind: "die", Target: "pve1", Match: "mv /etc/pve/corosync.conf.new"})
-		changes, err := target.plan(corosyncLink(), ``)
+		target.Fault(lab.Fault{Kind: "die", Target: "pve1", Match: "mv /etc/pve/corosync.conf.new"})
+		changes, err := target.Plan(corosyncLink(), ``)
 		require.NoError(t, err)
-		require.Error(t, target.apply(changes))
-		require.NoError(t, target.lab.ClearFault(0))
-		require.Equal(t, []string{"add link 1 to corosync"}, target.converge(corosyncLink(), ``))
+		require.Error(t, target.Apply(changes))
+		require.NoError(t, target.Lab.ClearFault(0))
+		require.Equal(t, []string{"add link 1 to corosync"}, target.Converge(corosyncLink(), ``))
 	})
 }
 
 func TestLabWithoutAClusterThereAreNoLinksToChange(t *testing.T) {
 	t.Parallel()
-	require.Empty(t, newLab(t, 2, nil).converge(corosyncLink(), ``))
+	require.Empty(t, newLab(t, 2, nil).Converge(corosyncLink(), ``))
 }

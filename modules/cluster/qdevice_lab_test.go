@@ -9,7 +9,6 @@ import (
 	"github.com/pxrun/pxrun/internal/pve"
 	"github.com/pxrun/pxrun/internal/testkit"
 	"github.com/pxrun/pxrun/internal/transport"
-	"github.com/pxrun/pxrun/inventory"
 	"github.com/pxrun/pxrun/lab"
 	"github.com/stretchr/testify/require"
 )
@@ -23,10 +22,6 @@ func newArbiterLab(t *testing.T, nodes int, hosts ...string) *labTarget {
 			s.Hosts = append(s.Hosts, lab.HostSpec{Name: name, Address: address(i)})
 		}
 	})
-	for i, name := range hosts {
-		target.Whole.Hosts = append(target.Whole.Hosts, inventory.Host{Name: name, Address: address(i)})
-		target.Conns[name] = labConn{target.lab.Machine(name)}
-	}
 	return target
 }
 
@@ -45,7 +40,7 @@ func (t *labTarget) on(host, script string) string {
 func (t *labTarget) grown() *labTarget {
 	t.TB.Helper()
 	t.form()
-	t.converge(nodeJoin(), ``)
+	t.Converge(nodeJoin(), ``)
 	return t
 }
 
@@ -60,7 +55,7 @@ func (t *labTarget) proved(bearable int) {
 
 func (t *labTarget) refused(m module.Module, src, want string) {
 	t.TB.Helper()
-	_, err := t.plan(m, src)
+	_, err := t.Plan(m, src)
 	require.ErrorContains(t.TB, err, want)
 	var refusal *module.Refusal
 	require.ErrorAs(t.TB, err, &refusal, "%v", err)
@@ -71,16 +66,16 @@ func TestLabQDeviceFromNothing(t *testing.T) {
 	target := newArbiterLab(t, 2, "arbiter").grown()
 	require.Equal(t, []string{
 		"install corosync-qdevice", "install corosync-qdevice", "install corosync-qnetd", "let root of pve1 log in to arbiter by key", "set the QDevice 192.0.2.50 up",
-	}, target.converge(qdevice(), wantDevice))
+	}, target.Converge(qdevice(), wantDevice))
 	target.proved(1)
 	out, err := qdevice().Read(t.Context(), target, testkit.Args(t, qdevice(), wantDevice))
 	require.NoError(t, err)
 	require.Equal(t, qdeviceOut{Device: "192.0.2.50", Algorithm: "ffsplit", Votes: 3, Expected: 3, Quorum: 2}, out)
 	require.Contains(t, target.on("arbiter", "cat /root/.ssh/authorized_keys"), "root@pve1")
 
-	require.Equal(t, []string{"take the QDevice 192.0.2.50 off"}, target.converge(qdevice(), `ensure = "absent"`))
+	require.Equal(t, []string{"take the QDevice 192.0.2.50 off"}, target.Converge(qdevice(), `ensure = "absent"`))
 	require.Nil(t, target.states()[0].Conf.Device)
-	require.Equal(t, []string{"set the QDevice 192.0.2.50 up"}, target.converge(qdevice(), wantDevice), "packages and keys are still there")
+	require.Equal(t, []string{"set the QDevice 192.0.2.50 up"}, target.Converge(qdevice(), wantDevice), "packages and keys are still there")
 }
 
 func TestLabNodesJoinAClusterWithAQDevice(t *testing.T) {
@@ -90,13 +85,13 @@ func TestLabNodesJoinAClusterWithAQDevice(t *testing.T) {
 		target.on(fmt.Sprintf("pve%d", i), "apt-get install -y corosync-qdevice")
 	}
 	target.form()
-	target.converge(nodeJoin(), `nodes = ["pve2"]`)
-	target.converge(qdevice(), wantDevice)
+	target.Converge(nodeJoin(), `nodes = ["pve2"]`)
+	target.Converge(qdevice(), wantDevice)
 	require.Equal(t, []string{
 		"take the QDevice 192.0.2.50 off while nodes join", `join pve3 to cluster "lab"`, `join pve4 to cluster "lab"`, "set the QDevice 192.0.2.50 up again",
-	}, target.converge(nodeJoin(), ``))
+	}, target.Converge(nodeJoin(), ``))
 	target.proved(2)
-	require.Empty(t, target.converge(qdevice(), wantDevice))
+	require.Empty(t, target.Converge(qdevice(), wantDevice))
 }
 
 // The node that had set the device up is not the one that sets it up again, and no key of it is on the arbiter.
@@ -107,10 +102,10 @@ func TestLabQDeviceIsPutBackFromANodeThatIsLetInFirst(t *testing.T) {
 		target.on(fmt.Sprintf("pve%d", i), "apt-get install -y corosync-qdevice")
 	}
 	target.form()
-	target.converge(nodeJoin(), `nodes = ["pve2"]`)
-	target.converge(qdevice(), wantDevice)
+	target.Converge(nodeJoin(), `nodes = ["pve2"]`)
+	target.Converge(qdevice(), wantDevice)
 	target.on("arbiter", "rm /root/.ssh/authorized_keys")
-	target.converge(nodeJoin(), ``)
+	target.Converge(nodeJoin(), ``)
 	target.proved(2)
 }
 
@@ -119,7 +114,7 @@ func TestLabQDeviceForecasts(t *testing.T) {
 	target := newArbiterLab(t, 2, "arbiter")
 	planned := func(m module.Module, src string) {
 		t.Helper()
-		changes, err := target.plan(m, src)
+		changes, err := target.Plan(m, src)
 		require.NoError(t, err)
 		for _, c := range changes {
 			target.Earlier = append(target.Earlier, module.Planned{Module: m.Spec().Name, Change: c})
@@ -129,13 +124,13 @@ func TestLabQDeviceForecasts(t *testing.T) {
 	planned(clusterCreate(), ``)
 	target.refused(qdevice(), wantDevice, "1 nodes, an odd number")
 	planned(nodeJoin(), ``)
-	changes, err := target.plan(qdevice(), wantDevice)
+	changes, err := target.Plan(qdevice(), wantDevice)
 	require.NoError(t, err)
 	require.Len(t, changes, 5)
 	require.Equal(t, "the cluster is made by an earlier task", changes[4].Predicted)
 	require.Equal(t, "set the QDevice 192.0.2.50 up", changes[4].Summary)
 
-	changes, err = target.plan(qdevice(), `ensure = "absent"`)
+	changes, err = target.Plan(qdevice(), `ensure = "absent"`)
 	require.NoError(t, err)
 	require.Empty(t, changes)
 }
@@ -146,11 +141,11 @@ func TestLabQDeviceThatDiesIsFinished(t *testing.T) {
 		t.Run(phase, func(t *testing.T) {
 			t.Parallel()
 			target := newArbiterLab(t, 2, "arbiter").grown()
-			target.fault(lab.Fault{Kind: "die", Target: "pve1", Phase: "qdevice:" + phase})
-			changes, err := target.plan(qdevice(), wantDevice)
+			target.Fault(lab.Fault{Kind: "die", Target: "pve1", Phase: "qdevice:" + phase})
+			changes, err := target.Plan(qdevice(), wantDevice)
 			require.NoError(t, err)
-			require.Error(t, target.apply(changes))
-			target.converge(qdevice(), wantDevice)
+			require.Error(t, target.Apply(changes))
+			target.Converge(qdevice(), wantDevice)
 			target.proved(1)
 		})
 	}
@@ -158,17 +153,17 @@ func TestLabQDeviceThatDiesIsFinished(t *testing.T) {
 		t.Run("remove "+phase, func(t *testing.T) {
 			t.Parallel()
 			target := newArbiterLab(t, 2, "arbiter").grown()
-			target.converge(qdevice(), wantDevice)
-			target.fault(lab.Fault{Kind: "die", Target: "pve1", Phase: "qdevice-remove:" + phase})
-			changes, err := target.plan(qdevice(), `ensure = "absent"`)
+			target.Converge(qdevice(), wantDevice)
+			target.Fault(lab.Fault{Kind: "die", Target: "pve1", Phase: "qdevice-remove:" + phase})
+			changes, err := target.Plan(qdevice(), `ensure = "absent"`)
 			require.NoError(t, err)
-			require.Error(t, target.apply(changes))
-			target.converge(qdevice(), `ensure = "absent"`)
+			require.Error(t, target.Apply(changes))
+			target.Converge(qdevice(), `ensure = "absent"`)
 			for _, s := range target.states() {
 				require.False(t, s.DeviceStore)
 				require.False(t, s.Units["corosync-qdevice"].Running())
 			}
-			target.converge(qdevice(), wantDevice)
+			target.Converge(qdevice(), wantDevice)
 			target.proved(1)
 		})
 	}
@@ -180,8 +175,8 @@ func TestLabQDeviceOldCertificatesOnAnyNode(t *testing.T) {
 		t.Run(node, func(t *testing.T) {
 			t.Parallel()
 			target := newArbiterLab(t, 2, "arbiter").grown()
-			target.fault(lab.Fault{Kind: "stale-nssdb", Target: node})
-			require.Contains(t, target.converge(qdevice(), wantDevice), "remove the certificates of an earlier QDevice from "+node)
+			target.Fault(lab.Fault{Kind: "stale-nssdb", Target: node})
+			require.Contains(t, target.Converge(qdevice(), wantDevice), "remove the certificates of an earlier QDevice from "+node)
 			target.proved(1)
 		})
 	}
@@ -194,12 +189,12 @@ func TestLabQDeviceBadDaysAreRefused(t *testing.T) {
 		spoil func(*labTarget)
 		want  string
 	}{
-		{"a node offline", func(l *labTarget) { l.fault(lab.Fault{Kind: "corosync-down", Target: "pve2"}) }, "pve2"},
+		{"a node offline", func(l *labTarget) { l.Fault(lab.Fault{Kind: "corosync-down", Target: "pve2"}) }, "pve2"},
 		{"keys between nodes", func(l *labTarget) { l.on("pve1", "rm /etc/pve/nodes/pve2/ssh_known_hosts") }, "root cannot log in to pve2: "},
 		{"no root on the arbiter", func(l *labTarget) {
 			l.on("arbiter", "echo 'PermitRootLogin no' >/etc/ssh/sshd_config.d/hard.conf")
 		}, "PermitRootLogin no"},
-		{"pmxcfs hangs", func(l *labTarget) { l.fault(lab.Fault{Kind: "pmxcfs-hang", Target: "pve2"}) }, "no answer within its time limit"},
+		{"pmxcfs hangs", func(l *labTarget) { l.Fault(lab.Fault{Kind: "pmxcfs-hang", Target: "pve2"}) }, "no answer within its time limit"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -215,15 +210,15 @@ func TestLabQDeviceOfAnOddCluster(t *testing.T) {
 	t.Parallel()
 	target := newArbiterLab(t, 3, "arbiter").grown()
 	target.refused(qdevice(), wantDevice, "give the arbiter 2 votes (algorithm lms)")
-	require.Empty(t, target.converge(qdevice(), `ensure = "absent"`))
+	require.Empty(t, target.Converge(qdevice(), `ensure = "absent"`))
 }
 
 func TestLabQDeviceTwoOfFourNodesAway(t *testing.T) {
 	t.Parallel()
 	target := newArbiterLab(t, 4, "arbiter").grown()
-	target.converge(qdevice(), wantDevice)
-	target.fault(lab.Fault{Kind: "corosync-down", Target: "pve3"})
-	target.fault(lab.Fault{Kind: "corosync-down", Target: "pve4"})
+	target.Converge(qdevice(), wantDevice)
+	target.Fault(lab.Fault{Kind: "corosync-down", Target: "pve3"})
+	target.Fault(lab.Fault{Kind: "corosync-down", Target: "pve4"})
 	require.NoError(t, target.WaitFor(t.Context(), module.Condition{Name: "they are gone", Timeout: 60e9, Check: func(ctx ctx) error {
 		if s := target.states()[0]; s.Quorum == nil || s.Quorum.Nodes != 2 {
 			return fmt.Errorf("%+v", s.Quorum)
@@ -233,65 +228,66 @@ func TestLabQDeviceTwoOfFourNodesAway(t *testing.T) {
 	s := target.states()[0]
 	require.True(t, s.Writable, "the arbiter keeps the half that it chose going: %+v", s.Quorum)
 	target.refused(qdevice(), `ensure = "absent"`, "does not see pve3 online")
-	_, err := target.plan(qdevice(), wantDevice)
+	_, err := target.Plan(qdevice(), wantDevice)
 	require.ErrorContains(t, err, "pve3", "it is not proved on a node whose corosync does not answer")
 }
 
 func TestLabQDeviceArbiterAway(t *testing.T) {
 	t.Parallel()
 	target := newArbiterLab(t, 2, "arbiter").grown()
+	arbiter := target.Conns["arbiter"]
 	target.Conns["arbiter"] = downConn{}
-	_, err := target.plan(qdevice(), wantDevice)
+	_, err := target.Plan(qdevice(), wantDevice)
 	require.ErrorContains(t, err, "the arbiter must answer to be set up")
 
-	target.Conns["arbiter"] = labConn{target.lab.Machine("arbiter")}
+	target.Conns["arbiter"] = arbiter
 	// It goes away while the certificates are exchanged.
-	target.fault(lab.Fault{Kind: "power-off", Target: "arbiter", Match: "qnetd-certutil -s"})
-	changes, err := target.plan(qdevice(), wantDevice)
+	target.Fault(lab.Fault{Kind: "power-off", Target: "arbiter", Match: "qnetd-certutil -s"})
+	changes, err := target.Plan(qdevice(), wantDevice)
 	require.NoError(t, err)
-	err = target.apply(changes)
+	err = target.Apply(changes)
 	require.ErrorContains(t, err, "it ended at: ")
-	require.NoError(t, target.lab.ClearFault(0))
+	require.NoError(t, target.Lab.ClearFault(0))
 	target.settled("arbiter")
 	require.Equal(t, []string{
 		"remove the certificates of an earlier QDevice from pve1", "remove the certificates of an earlier QDevice from pve2", "set the QDevice 192.0.2.50 up",
-	}, target.converge(qdevice(), wantDevice))
+	}, target.Converge(qdevice(), wantDevice))
 	target.proved(1)
 
 	// A device that votes does not need its arbiter to be asked.
 	target.Conns["arbiter"] = downConn{}
-	require.Empty(t, target.converge(qdevice(), wantDevice))
+	require.Empty(t, target.Converge(qdevice(), wantDevice))
 }
 
 func TestLabQDeviceIsMended(t *testing.T) {
 	t.Parallel()
 	target := newArbiterLab(t, 2, "arbiter", "other").grown()
-	target.converge(qdevice(), wantDevice)
+	target.Converge(qdevice(), wantDevice)
 
 	target.on("arbiter", "systemctl disable --now corosync-qnetd")
 	target.silent()
-	require.Equal(t, []string{"start corosync-qnetd on arbiter, now and at each boot", "see the QDevice vote on every node"}, target.converge(qdevice(), wantDevice))
+	require.Equal(t, []string{"start corosync-qnetd on arbiter, now and at each boot", "see the QDevice vote on every node"}, target.Converge(qdevice(), wantDevice))
 
 	target.on("pve2", "systemctl disable --now corosync-qdevice")
-	require.Equal(t, []string{"start corosync-qdevice on pve2, now and at each boot", "see the QDevice vote on every node"}, target.converge(qdevice(), wantDevice))
+	require.Equal(t, []string{"start corosync-qdevice on pve2, now and at each boot", "see the QDevice vote on every node"}, target.Converge(qdevice(), wantDevice))
 
 	target.on("pve2", "systemctl disable --now corosync-qdevice; apt-get remove -y corosync-qdevice")
-	require.Equal(t, []string{"install corosync-qdevice", "start corosync-qdevice on pve2, now and at each boot", "see the QDevice vote on every node"}, target.converge(qdevice(), wantDevice))
+	require.Equal(t, []string{"install corosync-qdevice", "start corosync-qdevice on pve2, now and at each boot", "see the QDevice vote on every node"}, target.Converge(qdevice(), wantDevice))
 
 	// The arbiter was installed anew: it does not know the cluster's certificates.
 	target.on("arbiter", "systemctl stop corosync-qnetd; rm -rf /etc/corosync/qnetd; systemctl start corosync-qnetd")
 	target.silent()
-	changes, err := target.plan(qdevice(), wantDevice+"\nquorum_timeout = \"20s\"")
+	changes, err := target.Plan(qdevice(), wantDevice+"\nquorum_timeout = \"20s\"")
 	require.NoError(t, err)
 	require.Equal(t, []string{"see the QDevice vote on every node"}, testkit.Summaries(changes))
-	require.ErrorContains(t, target.apply(changes), "does not vote")
+	require.ErrorContains(t, target.Apply(changes), "does not vote")
 	require.Contains(t, strings.Join(target.Warnings(), "\n"), "replace = true sets it up anew; without it the cluster bears the loss of 0 nodes")
-	require.Equal(t, []string{"take the QDevice 192.0.2.50 off", "set the QDevice 192.0.2.50 up"}, target.converge(qdevice(), wantDevice+"\nreplace = true"))
+	require.Equal(t, []string{"take the QDevice 192.0.2.50 off", "set the QDevice 192.0.2.50 up"}, target.Converge(qdevice(), wantDevice+"\nreplace = true"))
 	target.proved(1)
 
 	// Another arbiter.
 	target.refused(qdevice(), `arbiter = "other"`, "the QDevice that is configured is on 192.0.2.50")
-	summaries := target.converge(qdevice(), "arbiter = \"other\"\nreplace = true")
+	summaries := target.Converge(qdevice(), "arbiter = \"other\"\nreplace = true")
 	require.Equal(t, "take the QDevice 192.0.2.50 off", summaries[0])
 	require.Equal(t, "set the QDevice 192.0.2.51 up", summaries[len(summaries)-1])
 	target.proved(1)

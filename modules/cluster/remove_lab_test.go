@@ -17,7 +17,7 @@ const removePve4 = "node = \"pve4\"\nconfirm = \"pve4\""
 // gone powers a node off and waits until the others have noticed. Nobody can reach it any more.
 func (t *labTarget) gone(host string) {
 	t.TB.Helper()
-	t.fault(lab.Fault{Kind: "power-off", Target: host})
+	t.Fault(lab.Fault{Kind: "power-off", Target: host})
 	t.Conns[host] = downConn{}
 	t.unseen(host)
 }
@@ -42,7 +42,7 @@ func TestLabNodeIsRemoved(t *testing.T) {
 	target.refused(nodeRemove(), removePve4, "pve4 is online")
 	target.gone("pve4")
 
-	require.Equal(t, []string{`remove pve4 from cluster "lab"`}, target.converge(nodeRemove(), removePve4))
+	require.Equal(t, []string{`remove pve4 from cluster "lab"`}, target.Converge(nodeRemove(), removePve4))
 	warned := strings.Join(target.Warnings(), "\n")
 	require.Contains(t, warned, "left behind: /etc/pve/nodes/pve4; clean = true removes it")
 	require.Contains(t, warned, "pve4 is still in the inventory")
@@ -52,14 +52,14 @@ func TestLabNodeIsRemoved(t *testing.T) {
 		"one key of root@pve4 in /etc/pve/priv/authorized_keys", "one line about pve4 in /etc/pve/priv/known_hosts", "/etc/pve/nodes/pve4",
 	}}, out)
 
-	require.Equal(t, []string{"remove the keys of root@pve4", "forget the host keys of pve4", "remove /etc/pve/nodes/pve4"}, target.converge(nodeRemove(), removePve4+"\nclean = true"))
+	require.Equal(t, []string{"remove the keys of root@pve4", "forget the host keys of pve4", "remove /etc/pve/nodes/pve4"}, target.Converge(nodeRemove(), removePve4+"\nclean = true"))
 	require.NotContains(t, target.on("pve2", "cat /etc/pve/priv/authorized_keys"), "root@pve4")
 	require.Contains(t, target.on("pve2", "cat /etc/pve/priv/authorized_keys"), "root@pve1")
 	require.Equal(t, "pve1\npve2\npve3", target.on("pve2", "ls /etc/pve/nodes"))
 
 	target.In.Nodes = target.In.Nodes[:3]
-	require.Empty(t, target.converge(nodeRemove(), removePve4+"\nclean = true"))
-	require.Empty(t, target.converge(preflight(time.Now), `for = "running"`))
+	require.Empty(t, target.Converge(nodeRemove(), removePve4+"\nclean = true"))
+	require.Empty(t, target.Converge(preflight(time.Now), `for = "running"`))
 }
 
 func TestLabNodeThatIsNotOffOrNotEmptyIsNotRemoved(t *testing.T) {
@@ -67,7 +67,7 @@ func TestLabNodeThatIsNotOffOrNotEmptyIsNotRemoved(t *testing.T) {
 	t.Run("it answers a ping", func(t *testing.T) {
 		t.Parallel()
 		target := newArbiterLab(t, 4).grown()
-		target.fault(lab.Fault{Kind: "corosync-down", Target: "pve4"})
+		target.Fault(lab.Fault{Kind: "corosync-down", Target: "pve4"})
 		target.unseen("pve4")
 		target.refused(nodeRemove(), removePve4, "answers a ping")
 	})
@@ -81,7 +81,7 @@ func TestLabNodeThatIsNotOffOrNotEmptyIsNotRemoved(t *testing.T) {
 	t.Run("guests", func(t *testing.T) {
 		t.Parallel()
 		target := newArbiterLab(t, 4).grown()
-		target.fault(lab.Fault{Kind: "guests", Target: "pve4", Value: "100"})
+		target.Fault(lab.Fault{Kind: "guests", Target: "pve4", Value: "100"})
 		target.gone("pve4")
 		target.refused(nodeRemove(), removePve4+"\nclean = true", "guest 100 on it")
 	})
@@ -96,34 +96,34 @@ func TestLabNodeThatIsNotOffOrNotEmptyIsNotRemoved(t *testing.T) {
 		t.Parallel()
 		target := newArbiterLab(t, 4).grown()
 		target.gone("pve4")
-		changes, err := target.plan(nodeRemove(), removePve4)
+		changes, err := target.Plan(nodeRemove(), removePve4)
 		require.NoError(t, err)
-		require.NoError(t, target.lab.ClearFault(0))
+		require.NoError(t, target.Lab.ClearFault(0))
 		require.NoError(t, target.WaitFor(t.Context(), module.Condition{Name: "pve4 is back", Timeout: 600e9, Check: func(ctx) error {
 			if s := target.states()[0]; !s.Members.Online("pve4") {
 				return fmt.Errorf("offline")
 			}
 			return nil
 		}}))
-		require.ErrorContains(t, target.apply(changes), "pve4 is online")
+		require.ErrorContains(t, target.Apply(changes), "pve4 is online")
 	})
 }
 
 func TestLabRemovalThatDiesIsFinished(t *testing.T) {
 	t.Parallel()
 	target := newArbiterLab(t, 4, "arbiter").grown()
-	target.converge(qdevice(), wantDevice)
+	target.Converge(qdevice(), wantDevice)
 	target.gone("pve4")
-	target.fault(lab.Fault{Kind: "die", Target: "pve1", Phase: "delnode:killed"})
-	target.fault(lab.Fault{Kind: "die", Target: "pve1", Phase: "qdevice-remove:conf"})
+	target.Fault(lab.Fault{Kind: "die", Target: "pve1", Phase: "delnode:killed"})
+	target.Fault(lab.Fault{Kind: "die", Target: "pve1", Phase: "qdevice-remove:conf"})
 	for range 3 {
-		changes, err := target.plan(nodeRemove(), removePve4)
+		changes, err := target.Plan(nodeRemove(), removePve4)
 		require.NoError(t, err)
-		if target.apply(changes) == nil {
+		if target.Apply(changes) == nil {
 			break
 		}
 	}
-	require.Empty(t, target.converge(nodeRemove(), removePve4))
+	require.Empty(t, target.Converge(nodeRemove(), removePve4))
 	require.Nil(t, target.states()[0].Conf.Device, "three nodes need no QDevice")
 	require.Empty(t, target.states()[0].QDeviceNote)
 	require.Contains(t, strings.Join(target.Warnings(), "\n"), "with 3 nodes the QDevice 192.0.2.50 stays off")
@@ -133,12 +133,12 @@ func TestLabRemovalThatDiesIsFinished(t *testing.T) {
 func TestLabTheOtherOfTwoNodesIsRemoved(t *testing.T) {
 	t.Parallel()
 	target := newArbiterLab(t, 2, "arbiter").grown()
-	target.converge(qdevice(), wantDevice)
+	target.Converge(qdevice(), wantDevice)
 	target.gone("pve2")
 	require.Equal(t, []string{
 		`remove pve2 from cluster "lab"`, "take the QDevice 192.0.2.50 off, since all nodes are online then", "forget the note of a QDevice that was taken off",
 		"remove the keys of root@pve2", "remove /etc/pve/nodes/pve2",
-	}, target.converge(nodeRemove(), "node = \"pve2\"\nconfirm = \"pve2\"\nclean = true"))
+	}, target.Converge(nodeRemove(), "node = \"pve2\"\nconfirm = \"pve2\"\nclean = true"))
 	s := target.states()[0]
 	require.True(t, s.Writable)
 	require.Equal(t, 1, s.Quorum.Expected)
@@ -184,7 +184,7 @@ func TestLeftoversAreCleanedByTheTools(t *testing.T) {
 func TestLabListsThatNameARemovedNode(t *testing.T) {
 	t.Parallel()
 	target := newArbiterLab(t, 4).grown()
-	target.fault(lab.Fault{Kind: "guests", Target: "pve1", Value: "100"})
+	target.Fault(lab.Fault{Kind: "guests", Target: "pve1", Value: "100"})
 	for i := 1; i <= 4; i++ {
 		// Only the configuration matters here: a watchdog at this speed would reset nodes of a busy machine.
 		target.on(fmt.Sprintf("pve%d", i), "systemctl stop pve-ha-lrm pve-ha-crm")
@@ -193,7 +193,7 @@ func TestLabListsThatNameARemovedNode(t *testing.T) {
 	target.on("pve1", "pvesm add dir extra --path /srv/extra --nodes pve2,pve4")
 	target.on("pve1", "printf 'local: 100-0\\n\\ttarget pve4\\n\\tschedule */15\\n\\tsource pve1\\n\\n' >/etc/pve/replication.cfg")
 	target.gone("pve4")
-	summaries := target.converge(nodeRemove(), removePve4+"\nclean = true")
+	summaries := target.Converge(nodeRemove(), removePve4+"\nclean = true")
 	for _, want := range []string{"take pve4 out of HA rule keep", "take pve4 out of storage extra", "delete replication job 100-0 to pve4"} {
 		require.Contains(t, summaries, want)
 	}

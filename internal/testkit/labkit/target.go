@@ -63,7 +63,7 @@ func New(t testing.TB, n int, change func(*lab.Spec)) *Target {
 	}
 	target.Of = target.All[0]
 	target.OnDetach = func(host string, j module.Job) (transport.Result, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), max(j.Timeout/speed, time.Second))
+		ctx, cancel := context.WithTimeout(t.Context(), max(time.Duration(float64(j.Timeout)/spec.Speed), time.Second))
 		defer cancel()
 		return target.Conns[host].Run(ctx, j.Command)
 	}
