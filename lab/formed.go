@@ -61,10 +61,8 @@ func (l *Lab) Form(ctx context.Context, f Formed) error {
 		}
 	}
 	for _, node := range slices.Sorted(maps.Keys(f.Guests)) {
-		for _, g := range f.Guests[node] {
-			if err := l.AddGuest(ctx, node, g); err != nil {
-				return err
-			}
+		if err := l.addGuests(ctx, node, f.Guests[node]); err != nil {
+			return err
 		}
 	}
 	high := map[string]string{}

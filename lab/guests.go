@@ -13,11 +13,15 @@ func (l *Lab) Guests() *guest.World { return l.guests }
 
 // AddGuest puts a guest on a node. The node must be able to write to /etc/pve, and no guest of its cluster may have the id.
 func (l *Lab) AddGuest(ctx context.Context, node string, s guest.Spec) error {
+	return l.addGuests(ctx, node, []guest.Spec{s})
+}
+
+func (l *Lab) addGuests(ctx context.Context, node string, list []guest.Spec) error {
 	h := l.guests.Host(node)
 	if h == nil {
 		return fmt.Errorf("%s is no Proxmox node", node)
 	}
-	return h.Add(ctx, s)
+	return h.AddAll(ctx, list)
 }
 
 // RemoveGuest takes a guest away from a node.

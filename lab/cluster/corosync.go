@@ -124,15 +124,15 @@ func (n *Node) reloadCorosync(confText string) error {
 
 // tally counts the votes of the partition that a node is in. The caller holds the lock.
 func (n *Node) tally() tally {
-	var votes []int
+	votes := 0
 	for _, id := range n.coro.members {
 		entry, known := n.coro.conf.NodeByID(id)
 		if !known {
 			entry = n.w.entryOf(n, id)
 		}
-		votes = append(votes, entry.Votes)
+		votes += entry.Votes
 	}
-	return count(votes, n.deviceCast(), n.coro.expected)
+	return count([]int{votes}, n.deviceCast(), n.coro.expected)
 }
 
 // setExpected is what `corosync-quorumtool -e` does: it changes the whole partition.

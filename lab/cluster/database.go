@@ -24,6 +24,9 @@ type database struct {
 	parsed     *Conf
 	parsedFrom *inode
 	parsedAt   uint64
+	// listed are all guests as of listedAt of guestSeq, which is never 0.
+	listed   []guest
+	listedAt int
 }
 
 // inode is a file or folder of a database.
@@ -180,8 +183,15 @@ func guestOf(p string) (guest, bool) {
 	return g, true
 }
 
-// guests lists all guests by id.
+// guests lists all guests by id. The list must not be changed.
 func (d *database) guests() []guest {
+	if d.listedAt != d.guestSeq {
+		d.listed, d.listedAt = d.listGuests(), d.guestSeq
+	}
+	return d.listed
+}
+
+func (d *database) listGuests() []guest {
 	var out []guest
 	nodes := d.lookup("/nodes")
 	if nodes == nil {
@@ -203,6 +213,23 @@ func (d *database) guests() []guest {
 	}
 	slices.SortFunc(out, func(a, b guest) int { return a.id - b.id })
 	return out
+}
+
+// holderOf is the node that has a guest's config.
+func (d *database) holderOf(id int) (node string, ok bool) {
+	nodes := d.root.children["nodes"]
+	if nodes == nil {
+		return "", false
+	}
+	file := strconv.Itoa(id) + ".conf"
+	for name, dir := range nodes.children {
+		for _, kind := range []string{"qemu-server", "lxc"} {
+			if configs := dir.children[kind]; configs != nil && configs.children[file] != nil {
+				return name, true
+			}
+		}
+	}
+	return "", false
 }
 
 // names lists the top-level names.

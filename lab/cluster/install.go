@@ -36,7 +36,7 @@ func (w *World) Install(ctx context.Context, o NodeOptions) (*Node, error) {
 		w.mu.Unlock()
 		return nil, fmt.Errorf("two nodes are called %q", n.name)
 	}
-	w.nodes[n.name] = n
+	w.add(n)
 	w.mu.Unlock()
 
 	n.register()

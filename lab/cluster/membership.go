@@ -80,7 +80,7 @@ func (w *World) components() [][]*Node {
 		}
 		seen[n] = true
 		group := []*Node{n}
-		for i := 0; i < len(group); i++ {
+		for i := 0; i < len(group) && len(seen) < len(w.ordered()); i++ {
 			for _, other := range w.ordered() {
 				if !seen[other] && w.connected(group[i], other) {
 					seen[other] = true
@@ -150,6 +150,10 @@ func (w *World) reform() {
 	// Timers of a fast clock fire a little before their time.
 	const early = 50 * time.Millisecond
 	now := w.clock.Elapsed() + early
+	// Each node has asked for this, and the first to come has done it for all of its group.
+	if !slices.ContainsFunc(w.ordered(), func(n *Node) bool { return n.coro.running && n.coro.target != nil && now >= n.coro.due }) {
+		return
+	}
 	var changed []*Node
 	for _, group := range w.components() {
 		want := ids(group)

@@ -45,10 +45,18 @@ func (f pveFS) change() (unlock func(), err error) {
 	return unlock, nil
 }
 
-// links are the symbolic links that only exist inside the mount.
-func (n *Node) links() map[string]string {
-	home := "nodes/" + n.name
-	return map[string]string{"/local": home, "/lxc": home + "/lxc", "/openvz": home + "/openvz", "/qemu-server": home + "/qemu-server"}
+// ownLinks are the symbolic links that only exist inside the mount.
+var ownLinks = []string{"/local", "/lxc", "/openvz", "/qemu-server"}
+
+// link is where one of them leads.
+func (n *Node) link(p string) (target string, ok bool) {
+	switch p {
+	case "/local":
+		return "nodes/" + n.name, true
+	case "/lxc", "/openvz", "/qemu-server":
+		return "nodes/" + n.name + p, true
+	}
+	return "", false
 }
 
 // private reports whether only root may look at a path.
@@ -57,14 +65,18 @@ func private(p string) bool {
 	return parts[0] == "priv" || len(parts) > 2 && parts[0] == "nodes" && parts[2] == "priv"
 }
 
-// info describes a path. The caller holds the lock.
-func (f pveFS) info(p string) (vfs.Info, error) {
-	info := vfs.Info{Name: path.Base(p), GID: wwwData, ModTime: time.Unix(0, 0)}
-	readOnly := fs.FileMode(0)
-	if !f.n.writable() {
-		readOnly = 0o222
+// readOnly is what a mount that takes no changes leaves out of all modes. The caller holds the lock.
+func (f pveFS) readOnly() fs.FileMode {
+	if f.n.writable() {
+		return 0
 	}
-	if target, ok := f.n.links()[p]; ok {
+	return 0o222
+}
+
+// info describes a path. The caller holds the lock.
+func (f pveFS) info(p string, readOnly fs.FileMode) (vfs.Info, error) {
+	info := vfs.Info{Name: path.Base(p), GID: wwwData, ModTime: time.Unix(0, 0)}
+	if target, ok := f.n.link(p); ok {
 		info.Mode, info.Target, info.Size = fs.ModeSymlink|0o755&^readOnly, target, int64(len(target))
 		return info, nil
 	}
@@ -99,7 +111,7 @@ func (f pveFS) Lstat(p string) (vfs.Info, error) {
 		return vfs.Info{}, err
 	}
 	defer unlock()
-	return f.info(p)
+	return f.info(p, f.readOnly())
 }
 
 func (f pveFS) ReadDir(p string) ([]vfs.Info, error) {
@@ -120,15 +132,13 @@ func (f pveFS) ReadDir(p string) ([]vfs.Info, error) {
 		names = append(names, path.Join(p, name))
 	}
 	if p == "/" {
-		for link := range f.n.links() {
-			names = append(names, link)
-		}
-		names = append(names, virtualFiles...)
+		names = append(append(names, ownLinks...), virtualFiles...)
 	}
 	slices.Sort(names)
-	var out []vfs.Info
+	readOnly := f.readOnly()
+	out := make([]vfs.Info, 0, len(names))
 	for _, name := range names {
-		info, err := f.info(name)
+		info, err := f.info(name, readOnly)
 		if err != nil {
 			return nil, err
 		}
@@ -186,8 +196,10 @@ func (f pveFS) create(p string, children map[string]*inode) error {
 	case db.lookup(p) != nil:
 		return syscall.EEXIST
 	}
-	if g, ok := guestOf(p); ok && children == nil && db.hasGuest(g.id) {
-		return syscall.EEXIST
+	if g, ok := guestOf(p); ok && children == nil {
+		if _, taken := db.holderOf(g.id); taken {
+			return syscall.EEXIST
+		}
 	}
 	db.version++
 	parent.children[path.Base(p)] = &inode{
@@ -199,10 +211,6 @@ func (f pveFS) create(p string, children map[string]*inode) error {
 	}
 	f.changed(p)
 	return nil
-}
-
-func (d *database) hasGuest(id int) bool {
-	return slices.ContainsFunc(d.guests(), func(g guest) bool { return g.id == id })
 }
 
 // store replaces a file's content. The caller holds the lock.
@@ -267,8 +275,7 @@ func (f pveFS) Remove(p string) error {
 
 // fixed reports whether a path is generated and cannot be replaced or removed.
 func (f pveFS) fixed(p string) bool {
-	_, link := f.n.links()[p]
-	return link || slices.Contains(virtualFiles, p)
+	return slices.Contains(ownLinks, p) || slices.Contains(virtualFiles, p)
 }
 
 func (f pveFS) Rename(from, to string) error {
@@ -316,7 +323,7 @@ func (f pveFS) Chmod(p string, mode fs.FileMode) error {
 	if private(p) {
 		want = 0o600
 	}
-	info, err := f.info(p)
+	info, err := f.info(p, 0)
 	if err != nil {
 		return err
 	}
@@ -333,7 +340,7 @@ func (f pveFS) Chown(p string, uid, gid int) error {
 		return err
 	}
 	defer unlock()
-	if _, err := f.info(p); err != nil {
+	if _, err := f.info(p, 0); err != nil {
 		return err
 	}
 	if uid == 0 && gid == wwwData {

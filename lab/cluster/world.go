@@ -3,9 +3,9 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,11 +66,13 @@ type World struct {
 	find      func(addressOrName string) *machine.Machine
 	timing    Timing
 	interrupt func(ctx context.Context, node, phase string) error
+	keys      keys
 
 	// mu guards everything below and all state of the nodes. Machines' file systems are never touched while it is
 	// held: they call back into pmxcfs.
 	mu       sync.Mutex
 	nodes    map[string]*Node
+	byName   []*Node // the same, in order; replaced when a node is added
 	arbiters map[string]*Arbiter
 	dbSeq    uint64
 	shelves  map[string]*database // databases at rest, by the mark in config.db
@@ -134,14 +136,14 @@ func (w *World) Node(name string) *Node {
 	return w.nodes[name]
 }
 
-// ordered lists the nodes by name. The caller holds the lock.
-func (w *World) ordered() []*Node {
-	names := slices.Sorted(maps.Keys(w.nodes))
-	out := make([]*Node, len(names))
-	for i, name := range names {
-		out[i] = w.nodes[name]
-	}
-	return out
+// ordered lists the nodes by name. The list must not be changed. The caller holds the lock.
+func (w *World) ordered() []*Node { return w.byName }
+
+// add enters a node. The caller holds the lock.
+func (w *World) add(n *Node) {
+	w.nodes[n.name] = n
+	at, _ := slices.BinarySearchFunc(w.byName, n.name, func(o *Node, name string) int { return strings.Compare(o.name, name) })
+	w.byName = slices.Insert(slices.Clone(w.byName), at, n)
 }
 
 // NetworkChanged tells the model that reachability between addresses has changed: corosync will notice in its time.
@@ -199,6 +201,16 @@ func (n *Node) View() View {
 		}
 	}
 	return v
+}
+
+// HolderOf is the node that has a guest's config, as this node sees the cluster.
+func (n *Node) HolderOf(id int) (node string, ok bool) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	if !n.pmx.running {
+		return "", false
+	}
+	return n.pmx.db.holderOf(id)
 }
 
 // clusterConf is the cluster's config as the node's pmxcfs has it, or nil. The caller holds the lock.

@@ -14,12 +14,26 @@ import (
 
 // Add puts a guest on a node, running if the spec says so. The node must be able to write to /etc/pve, and no other guest may
 // have the id.
-func (h *Host) Add(ctx context.Context, s Spec) error {
+func (h *Host) Add(ctx context.Context, s Spec) error { return h.AddAll(ctx, []Spec{s}) }
+
+// AddAll puts guests on a node until one cannot be.
+func (h *Host) AddAll(ctx context.Context, list []Spec) error {
+	a := h.byDaemon(ctx)
+	storages := a.storages()
+	for _, s := range list {
+		if err := a.add(s, storages); err != nil {
+			return err
+		}
+	}
+	h.post()
+	return nil
+}
+
+func (a *actor) add(s Spec, storages map[string]*storage) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	a := h.byDaemon(ctx)
-	k := s.kind()
+	h, k := a.Host, s.kind()
 	if node, ok := a.anywhere(s.ID); ok {
 		return fmt.Errorf("guest %d is already on %s", s.ID, node)
 	}
@@ -27,7 +41,7 @@ func (h *Host) Add(ctx context.Context, s Spec) error {
 	if err := a.view.MkdirAll(path[:strings.LastIndexByte(path, '/')], 0o755); err != nil {
 		return fmt.Errorf("guest %d: %s: %s", s.ID, path, machine.Reason(err))
 	}
-	conf := s.config(a.storages())
+	conf := s.config(storages)
 	if err := a.view.WriteFile(path, []byte(conf.String()), 0o640); err != nil {
 		return fmt.Errorf("guest %d: %s: %s", s.ID, path, machine.Reason(err))
 	}
@@ -44,11 +58,8 @@ func (h *Host) Add(ctx context.Context, s Spec) error {
 		if err := a.fits(i, func(string) {}); err != nil && s.Config == "" {
 			return fmt.Errorf("guest %d: %w", s.ID, err)
 		}
-		if err := h.enter(i); err != nil {
-			return err
-		}
+		return h.enter(i)
 	}
-	h.post()
 	return nil
 }
 

@@ -176,18 +176,10 @@ func create(ctx context.Context, c *call) int {
 
 // anywhere finds the node on which a guest's config lies.
 func (a *actor) anywhere(id int) (node string, ok bool) {
-	nodes, err := a.view.ReadDir("/etc/pve/nodes")
-	if err != nil {
+	if _, err := a.view.Lstat("/etc/pve/nodes"); err != nil {
 		return "", false
 	}
-	for _, n := range nodes {
-		for _, k := range []*kind{vm, ct} {
-			if slices.Contains(a.ids(k, n.Name), id) {
-				return n.Name, true
-			}
-		}
-	}
-	return "", false
+	return a.node.HolderOf(id)
 }
 
 // destroy is qm destroy and pct destroy.
