@@ -175,7 +175,7 @@ func (d drainer) plan(ctx context.Context, t module.Target, args drainArgs) ([]m
 	}
 	refusals, err := mayGoDown(ctx, t, node, gateOptions{
 		Gate: "drain " + node, Away: away, Tolerate: args.Tolerate, CephAccept: args.Accept, Ignore: args.Ignore,
-		Noout: old != nil && old.Noout, Settle: args.Wait,
+		Noout: old.noouts(), Settle: args.Wait,
 	})
 	if err != nil {
 		return nil, err

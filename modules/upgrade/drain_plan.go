@@ -35,9 +35,9 @@ func (e emptying) changes(t module.Target, plans []rolling.Plan) []module.Change
 		l.Run, l.Home = t.Run(), e.args.BringHome
 	}
 	var acts []module.Change
-	if e.wantsNoout() {
-		l.NooutHosts, l.Noout = e.w.buckets(e.node), true
-		acts = append(acts, e.noout())
+	if unset := e.wantsNoout(); len(unset) > 0 {
+		l.NooutHosts, l.Noout, l.NooutFrom = union(l.NooutHosts, unset), true, e.w.ceph.From
+		acts = append(acts, e.noout(unset))
 	}
 	maintenance, enter := e.wantsMaintenance()
 	l.Maintenance = l.Maintenance || enter
@@ -95,32 +95,6 @@ func (e emptying) note(l ledger) module.Change {
 		}},
 		Apply: func(ctx context.Context, t module.Target) error { return writeLedger(ctx, t, l) },
 	}
-}
-
-// wantsNoout: Ceph must not begin to copy the data of OSDs that are away for a restart.
-func (e emptying) wantsNoout() bool {
-	buckets := e.w.buckets(e.node)
-	return len(buckets) > 0 && !e.w.nooutSet(buckets) && !e.w.ceph.Map.Has("noout")
-}
-
-func (e emptying) noout() module.Change {
-	actor, buckets := e.w.ceph.From, e.w.buckets(e.node)
-	return module.Change{
-		ID: e.node + "/noout", Host: e.node, Action: module.Update, Summary: "set noout for the OSDs of " + e.node,
-		Undo: &module.Undo{Host: actor, Summary: "unset noout for the OSDs of " + e.node, Command: transport.Command{
-			Argv: nooutCommand("unset-group", buckets), Mutates: true, Timeout: 2 * time.Minute,
-		}},
-		Apply: func(ctx context.Context, t module.Target) error {
-			return runOn(ctx, t, actor, "set noout", transport.Command{
-				Argv: nooutCommand("set-group", buckets), Mutates: true, Timeout: 2 * time.Minute,
-			})
-		},
-	}
-}
-
-// nooutCommand sets or unsets noout for hosts of the CRUSH map. Without a quorum of monitors the program would hang.
-func nooutCommand(verb string, buckets []string) []string {
-	return append([]string{"timeout", "60", "ceph", "--connect-timeout", "30", "osd", verb, "noout"}, buckets...)
 }
 
 // wantsMaintenance reports whether the HA manager has anything to do with the node, and whether maintenance is still to be asked

@@ -29,17 +29,17 @@ func inBlock(t module.Target, node string, o gateOptions) gateOptions {
 	return o
 }
 
-// fromLedger takes what the gates must know of it: whether this run, or one before it that was cut off, has set noout for the node's
+// fromLedger takes what the gates must know of it: where this run, or one before it that was cut off, has set noout for the node's
 // OSDs, and which guests were left running there by their policy.
-func fromLedger(ctx context.Context, t module.Target, node string) (noout bool, left []string) {
+func fromLedger(ctx context.Context, t module.Target, node string) (noout, left []string) {
 	l, err := readLedger(ctx, t, node)
 	if err != nil || l == nil {
-		return false, nil
+		return nil, nil
 	}
 	for _, g := range l.Guests {
 		if g.Fate == fateLeft && l.Run == t.Run() { // what an earlier run allowed is not allowed now
 			left = append(left, g.SID)
 		}
 	}
-	return l.Noout, left
+	return l.noouts(), left
 }

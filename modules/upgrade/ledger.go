@@ -25,6 +25,7 @@ type ledger struct {
 	Maintenance bool          `json:"maintenance,omitempty"`
 	Noout       bool          `json:"noout,omitempty"`
 	NooutHosts  []string      `json:"noout_hosts,omitempty"`
+	NooutFrom   string        `json:"noout_from,omitempty"` // the node on which the notes of it lie
 	Guests      []ledgerGuest `json:"guests"`
 }
 
@@ -48,6 +49,14 @@ const (
 )
 
 const ledgerFile = health.OutOfService
+
+// noouts are the hosts of the CRUSH map for which pxrun has set noout.
+func (l *ledger) noouts() []string {
+	if l == nil || !l.Noout {
+		return nil
+	}
+	return l.NooutHosts
+}
 
 // find finds a guest by its id in the HA manager.
 func (l *ledger) find(sid string) (ledgerGuest, bool) {

@@ -14,7 +14,6 @@ import (
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/pve/guest"
 	"github.com/pxrun/pxrun/internal/pve/rolling"
-	"github.com/pxrun/pxrun/internal/transport"
 )
 
 //go:embed release.md
@@ -108,8 +107,8 @@ type filling struct {
 // changes are what is left to do until nothing of drain is left. The ledger goes last: as long as it is there, release is not done.
 func (f filling) changes() []module.Change {
 	var out []module.Change
-	if f.l.Noout && f.w.ceph != nil && slices.ContainsFunc(f.l.NooutHosts, func(b string) bool { return f.w.nooutSet([]string{b}) }) {
-		out = append(out, f.unsetNoout())
+	if set := slices.DeleteFunc(slices.Clone(f.l.noouts()), func(b string) bool { return !f.w.nooutSet(b) }); len(set) > 0 && f.w.ceph != nil {
+		out = append(out, f.unsetNoout(set))
 	}
 	if f.inMaintenance() {
 		out = append(out, f.leave())
@@ -119,19 +118,11 @@ func (f filling) changes() []module.Change {
 	f.asInService()
 	home, stay := f.homecomers()
 	out = append(out, home...)
-	return append(out, f.forget(append(away, stay...)))
-}
-
-func (f filling) unsetNoout() module.Change {
-	actor := f.w.ceph.From
-	return module.Change{
-		ID: f.node + "/unset-noout", Host: f.node, Action: module.Update, Summary: "unset noout for the OSDs of " + f.node, Undoes: []string{f.node + "/noout"},
-		Apply: func(ctx context.Context, t module.Target) error {
-			return runOn(ctx, t, actor, "unset noout", transport.Command{
-				Argv: nooutCommand("unset-group", f.l.NooutHosts), Mutates: true, Timeout: 2 * time.Minute,
-			})
-		},
+	told := slices.Concat(away, stay)
+	if text := foreignNoout(f.foreignFlags()); text != "" {
+		told = append(told, text)
 	}
+	return append(out, f.forget(told))
 }
 
 // inMaintenance reports whether the maintenance that drain has asked for is still there.

@@ -184,7 +184,7 @@ func (w *world) buckets(node string) []string {
 	return out
 }
 
-// nooutSet reports whether noout is set for all of some hosts of the CRUSH map.
-func (w *world) nooutSet(buckets []string) bool {
-	return w.ceph != nil && !slices.ContainsFunc(buckets, func(b string) bool { return !slices.Contains(w.ceph.Map.NodeFlags[b], "noout") })
+// nooutSet reports whether noout is set for a host of the CRUSH map.
+func (w *world) nooutSet(bucket string) bool {
+	return w.ceph != nil && w.ceph.Map.HasOn(bucket, "noout")
 }

@@ -135,6 +135,15 @@ func (m *OSDMap) SetFlags() []string {
 	return out
 }
 
+// Locate adds where the OSDs are: their place in the CRUSH map, by the output of ceph osd tree -f json, and the nodes on which they
+// last started, by that of ceph osd metadata -f json.
+func (m *OSDMap) Locate(tree, metadata []byte) error {
+	if err := m.addTree(tree); err != nil {
+		return err
+	}
+	return m.addMetadata(metadata)
+}
+
 // addTree reads the output of ceph osd tree -f json: which host an OSD hangs in, its class and weight.
 func (m *OSDMap) addTree(text []byte) error {
 	var raw struct {

@@ -43,8 +43,8 @@ type Options struct {
 	Stay  []string
 	// Coming counts guests that the HA manager brings, or may bring, as running on the node, with Empty: for what takes it down.
 	Coming bool
-	// Noout says that this run has set noout for the node's OSDs.
-	Noout bool
+	// Noout are the hosts of the CRUSH map for which this run has set noout.
+	Noout []string
 	// CephAccept are health checks of Ceph, by name, that do not count.
 	CephAccept []string
 	// Ignore are gates that do not count.

@@ -196,21 +196,28 @@ func TestGates(t *testing.T) {
 // cephSays is the script's output about a cluster that is well.
 func cephSays(change func(parts map[string]string)) string {
 	parts := map[string]string{
-		"status":    `{"health":{"status":"HEALTH_OK","checks":{}},"quorum_names":["pve1","pve2","pve3"],"monmap":{"num_mons":3},"pgmap":{"pgs_by_state":[{"state_name":"active+clean","count":33}],"num_pgs":33},"mgrmap":{"available":true}}`,
-		"dump":      `{"flags_set":["sortbitwise","recovery_deletes"],"crush_node_flags":{},"osds":[{"osd":0,"up":1,"in":1,"state":["exists","up"]},{"osd":1,"up":1,"in":1,"state":["exists","up"]},{"osd":2,"up":1,"in":1,"state":["exists","up"]}]}`,
-		"mons":      "dumped monmap epoch 3\n" + `{"mons":[{"name":"pve1"},{"name":"pve2"},{"name":"pve3"}]}`,
-		"osds pve2": "1", "asked osd": "1", "osd stop": "{\"ok_to_stop\":true}\nexit 0", "asked mon": "pve2", "mon stop": "exit 0", "end": "",
+		"status": `{"health":{"status":"HEALTH_OK","checks":{}},"quorum_names":["pve1","pve2","pve3"],"monmap":{"num_mons":3},"pgmap":{"pgs_by_state":[{"state_name":"active+clean","count":33}],"num_pgs":33},"mgrmap":{"available":true}}`,
+		"dump":   `{"flags_set":["sortbitwise","recovery_deletes"],"crush_node_flags":{},"osds":[{"osd":0,"up":1,"in":1,"state":["exists","up"]},{"osd":1,"up":1,"in":1,"state":["exists","up"]},{"osd":2,"up":1,"in":1,"state":["exists","up"]}]}`,
+		"mons":   "dumped monmap epoch 3\n" + `{"mons":[{"name":"pve1"},{"name":"pve2"},{"name":"pve3"}]}`,
+		"state":  "", "tree": `{"nodes":[{"id":-1,"name":"default","type":"root","children":[-2,-3,-4]},` + hostNode(-2, "pve1", 0) + "," + hostNode(-3, "pve2", 1) + "," + hostNode(-4, "pve3", 2) + `]}`,
+		"metadata":  `[{"id":0,"hostname":"pve1"},{"id":1,"hostname":"pve2"},{"id":2,"hostname":"pve3"}]`,
+		"asked osd": "1", "osd stop": "{\"ok_to_stop\":true}\nexit 0", "asked mon": "pve2", "mon stop": "exit 0", "end": "",
 	}
 	if change != nil {
 		change(parts)
 	}
 	var b strings.Builder
-	for _, name := range []string{"status", "dump", "mons", "osds pve2", "osds pve3", "error", "asked osd", "osd stop", "asked mon", "mon stop", "end"} {
+	for _, name := range []string{"status", "dump", "tree", "metadata", "mons", "error", "state", "asked osd", "osd stop", "asked mon", "mon stop", "end"} {
 		if body, ok := parts[name]; ok {
 			fmt.Fprintf(&b, "\n#%s\n%s\n", name, body)
 		}
 	}
 	return b.String()
+}
+
+// hostNode is a host of the CRUSH map with one OSD.
+func hostNode(id int, name string, osd int) string {
+	return fmt.Sprintf(`{"id":%d,"name":%q,"type":"host","children":[%d]},{"id":%d,"name":"osd.%d","type":"osd"}`, id, name, osd, osd, osd)
 }
 
 func TestGatesOfCeph(t *testing.T) {
@@ -224,7 +231,6 @@ func TestGatesOfCeph(t *testing.T) {
 		p["dump"] = strings.Replace(p["dump"], `{"osd":2,"up":1,`, `{"osd":2,"up":0,`, 1)
 		p["status"] = strings.NewReplacer(`"pve2","pve3"]`, `"pve2"]`, "active+clean", "active+undersized+degraded").Replace(p["status"])
 		check("OSD_DOWN", "1 osds down")(p)
-		p["osds pve3"] = "2"
 	}
 	for name, test := range map[string]struct {
 		out  string
@@ -242,22 +248,41 @@ func TestGatesOfCeph(t *testing.T) {
 		"no manager": {out: cephSays(func(p map[string]string) {
 			p["status"] = strings.Replace(p["status"], `"available":true`, `"available":false`, 1)
 		}), want: map[string]string{Ceph: "no manager is active"}},
-		"a monitor is out":     {out: cephSays(func(p map[string]string) { p["status"] = strings.Replace(p["status"], `"pve2","pve3"]`, `"pve2"]`, 1) }), want: map[string]string{Ceph: "monitor pve3 is not in quorum"}},
-		"a node is down":       {out: cephSays(down), want: map[string]string{Ceph: "OSD_DOWN"}},
-		"which is under way":   {out: cephSays(down), o: Options{Away: []string{"pve3"}}},
+		"a monitor is out":   {out: cephSays(func(p map[string]string) { p["status"] = strings.Replace(p["status"], `"pve2","pve3"]`, `"pve2"]`, 1) }), want: map[string]string{Ceph: "monitor pve3 is not in quorum"}},
+		"a node is down":     {out: cephSays(down), want: map[string]string{Ceph: "OSD_DOWN"}},
+		"which is under way": {out: cephSays(down), o: Options{Away: []string{"pve3"}}},
+		"which is under way, in a bucket of another name": {out: cephSays(func(p map[string]string) {
+			down(p)
+			p["tree"] = strings.Replace(p["tree"], `"pve3"`, `"hdd-of-row-4"`, 1)
+		}), o: Options{Away: []string{"pve3"}}},
+		"another in the bucket of the one that is under way": {out: cephSays(func(p map[string]string) {
+			down(p)
+			p["metadata"] = strings.Replace(p["metadata"], `"pve3"`, `"pve1"`, 1)
+		}), o: Options{Away: []string{"pve3"}}, want: map[string]string{Ceph: "OSD_DOWN"}},
 		"another is under way": {out: cephSays(down), o: Options{Away: []string{"pve1"}}, want: map[string]string{Ceph: "OSD_DOWN"}},
 		"noout of somebody": {out: cephSays(func(p map[string]string) {
 			p["dump"] = strings.Replace(p["dump"], `"crush_node_flags":{}`, `"crush_node_flags":{"pve2":["noout"]}`, 1)
 		}), want: map[string]string{CephFlags: "set: noout on pve2"}},
 		"noout of this run": {out: cephSays(func(p map[string]string) {
 			p["dump"] = strings.Replace(p["dump"], `"crush_node_flags":{}`, `"crush_node_flags":{"pve2":["noout"]}`, 1)
-		}), o: Options{Noout: true}},
+		}), o: Options{Noout: []string{"pve2"}}},
+		"noout of this run, for a bucket of another name": {out: cephSays(func(p map[string]string) {
+			p["tree"] = strings.Replace(p["tree"], `"pve2"`, `"hdd-of-row-4"`, 1)
+			p["dump"] = strings.Replace(p["dump"], `"crush_node_flags":{}`, `"crush_node_flags":{"hdd-of-row-4":["noout"]}`, 1)
+		}), o: Options{Noout: []string{"hdd-of-row-4"}}},
+		"noout for such a bucket of a node that is under way": {out: cephSays(func(p map[string]string) {
+			p["tree"] = strings.Replace(p["tree"], `"pve3"`, `"hdd-of-row-4"`, 1)
+			p["dump"] = strings.Replace(p["dump"], `"crush_node_flags":{}`, `"crush_node_flags":{"hdd-of-row-4":["noout"]}`, 1)
+		}), o: Options{Away: []string{"pve3"}}},
+		"noout of somebody, on another bucket of the node": {out: cephSays(func(p map[string]string) {
+			p["dump"] = strings.Replace(p["dump"], `"crush_node_flags":{}`, `"crush_node_flags":{"hdd-of-row-4":["noout"],"pve2":["noout"]}`, 1)
+		}), o: Options{Noout: []string{"pve2"}}, want: map[string]string{CephFlags: "set: noout on hdd-of-row-4"}},
 		"another flag": {out: cephSays(func(p map[string]string) {
 			p["dump"] = strings.Replace(p["dump"], `"crush_node_flags":{}`, `"crush_node_flags":{"pve2":["noout","noin"]}`, 1)
-		}), o: Options{Noout: true}, want: map[string]string{CephFlags: "set: noin on pve2"}},
+		}), o: Options{Noout: []string{"pve2"}}, want: map[string]string{CephFlags: "set: noin on pve2"}},
 		"a flag of the cluster": {out: cephSays(func(p map[string]string) {
 			p["dump"] = strings.Replace(p["dump"], `"recovery_deletes"`, `"recovery_deletes","noout"`, 1)
-		}), o: Options{Noout: true}, want: map[string]string{CephFlags: "set: noout"}},
+		}), o: Options{Noout: []string{"pve2"}}, want: map[string]string{CephFlags: "set: noout"}},
 		"a flag of an OSD": {out: cephSays(func(p map[string]string) {
 			p["dump"] = strings.Replace(p["dump"], `["exists","up"]`, `["exists","up","noout"]`, 1)
 		}), want: map[string]string{CephFlags: "noout on osd.0"}},
@@ -274,10 +299,11 @@ func TestGatesOfCeph(t *testing.T) {
 			delete(p, "osd stop")
 			delete(p, "mon stop")
 		})},
-		"cut off":  {out: cephSays(func(p map[string]string) { delete(p, "end") }), want: map[string]string{Ceph: "Ceph does not answer"}},
-		"nothing":  {exit: 1, want: map[string]string{Ceph: "Ceph does not answer"}},
-		"an error": {out: "\n#status\nError connecting to cluster: TimedOut\n", exit: 1, want: map[string]string{Ceph: "Ceph does not answer (status): Error connecting to cluster: TimedOut"}},
-		"no sense": {out: cephSays(func(p map[string]string) { p["dump"] = "{" }), want: map[string]string{Ceph: "Ceph's answer makes no sense"}},
+		"cut off":             {out: cephSays(func(p map[string]string) { delete(p, "end") }), want: map[string]string{Ceph: "Ceph does not answer"}},
+		"cut off before that": {out: cephSays(func(p map[string]string) { delete(p, "state") }), want: map[string]string{Ceph: "Ceph does not answer"}},
+		"nothing":             {exit: 1, want: map[string]string{Ceph: "Ceph does not answer"}},
+		"an error":            {out: "\n#status\nError connecting to cluster: TimedOut\n", exit: 1, want: map[string]string{Ceph: "Ceph does not answer (status): Error connecting to cluster: TimedOut"}},
+		"no sense":            {out: cephSays(func(p map[string]string) { p["dump"] = "{" }), want: map[string]string{Ceph: "Ceph's answer makes no sense"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

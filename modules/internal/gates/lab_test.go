@@ -146,9 +146,9 @@ func TestGatesOfCephOnALab(t *testing.T) {
 	t.Run("flags", func(t *testing.T) {
 		tgt.Must("pve1", "ceph osd set-group noout pve2")
 		becomes(t, tgt, "pve2", o, map[string]string{gates.CephFlags: "set: noout on pve2"})
-		becomes(t, tgt, "pve2", gates.Options{Noout: true}, all)
+		becomes(t, tgt, "pve2", gates.Options{Noout: []string{"pve2"}}, all)
 		tgt.Must("pve1", "ceph osd unset-group noout pve2; ceph osd set noout")
-		becomes(t, tgt, "pve2", gates.Options{Noout: true}, map[string]string{gates.CephFlags: "set: noout"})
+		becomes(t, tgt, "pve2", gates.Options{Noout: []string{"pve2"}}, map[string]string{gates.CephFlags: "set: noout"})
 		becomes(t, tgt, "pve2", gates.Options{Ignore: []string{gates.CephFlags}}, all)
 		tgt.Must("pve1", "ceph osd unset noout")
 		becomes(t, tgt, "pve2", o, all)
