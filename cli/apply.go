@@ -175,7 +175,7 @@ func (s *session) record(run *journal.Run, past *event.History, cfg engine.Confi
 	cfg.RunID, cfg.Past, cfg.Keep = run.ID(), past, run.Keep
 	cfg.Consent = s.consent(run)
 	cfg.Pending = s.leftBefore(run)
-	cfg.Locker = lease.New(lease.Config{})
+	cfg.Locker, cfg.Gone = lease.New(lease.Config{}), a.gone
 	cfg.Owner = engine.Owner{Run: run.ID(), Controller: a.controller(), PID: os.Getpid(), Runbook: s.book.Name, Since: a.Now()}
 	return s.start(cfg, bus, signals)
 }

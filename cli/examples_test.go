@@ -6,10 +6,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"io"
-	"os/exec"
 	"path"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -62,25 +60,6 @@ func (e example) start(t *testing.T, binary string) *site {
 	return s
 }
 
-// raceDetector reports whether the tests have it.
-func raceDetector() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
-}
-
-// swift is a program without the race detector where the tests have it: some hundred runs would take many minutes with
-// it, and every other test of the command line has it.
-func swift(t *testing.T) string {
-	t.Helper()
-	if !raceDetector() {
-		return ""
-	}
-	binary := filepath.Join(t.TempDir(), "pxrun")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "..").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return binary
-}
-
 // down ends the lab, also after the test's context has ended.
 func (s *site) down() {
 	endLabs(s.state)
@@ -99,7 +78,7 @@ func (s *site) args(command string, more ...string) []string {
 // has been started, or its first command that writes has run, or it is done, when the run is killed. In the end there must
 // be what a run makes that nobody kills.
 func TestExampleSites(t *testing.T) {
-	binary := swift(t)
+	binary := swift()
 	for _, e := range exampleSites {
 		t.Run(e.folder, func(t *testing.T) {
 			t.Parallel()

@@ -79,7 +79,7 @@ func TestSnapshotsAreTrue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it forms three clusters")
 	}
-	binary := swift(t)
+	binary := swift()
 	for _, e := range exampleSites {
 		if e.folder != "three-nodes-ceph" && e.folder != "two-nodes-qdevice" && e.folder != "four-nodes-pve8" {
 			continue

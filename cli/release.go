@@ -33,8 +33,11 @@ func newReleaseCommand(a *app) *cobra.Command {
 With runs or hosts, or --all, they are taken back, the newest first; the site's files (-i) say how to connect. What long commands of such runs
 have left on the hosts is cleared away too, once they have ended. That nothing is left is what was wanted: the exit status is 0 then as well.
 
+Release is refused while another run is at work on the same cluster. The lease of a run that was killed on this machine is given back, so that
+the next run need not wait for its end.
+
   pxrun release
-  pxrun release pve3 -i site.hcl`, exitOK, exitFailed, exitUnreachable, exitPartly, exitInterrupted),
+  pxrun release pve3 -i site.hcl`, exitOK, exitFailed, exitUnreachable, exitPartly, exitRefused, exitInterrupted),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.words = args
 			return runRelease(cmd.Context(), a, o)
@@ -173,6 +176,9 @@ func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptio
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
+	if err := a.reclaim(ctx, s.net, store, o.concerned(store, doc.Site, chosen)); err != nil {
+		return err
+	}
 	if len(chosen) == 0 {
 		cleared, err := s.releaseJobs(ctx, store, o)
 		if err == nil && cleared == 0 {
@@ -196,13 +202,39 @@ func (a *app) takeBack(ctx context.Context, store *journal.Store, o releaseOptio
 	if told := s.bus.Emit(ctx, "", "", event.RunDone{Status: status, Duration: a.Now().Sub(began)}); told != nil {
 		return told
 	}
-	if err != nil && len(kept) < len(chosen) {
+	if err != nil && len(kept) < len(chosen) && ctx.Err() == nil {
 		return &exitError{exitPartly, err}
 	}
 	if err == nil {
 		_, err = s.releaseJobs(ctx, store, o)
 	}
 	return err
+}
+
+// concerned are the hosts on which a dead run may hold a lease: for a run or everything that is left all of the site, for hosts those of
+// their clusters.
+func (o releaseOptions) concerned(store *journal.Store, site *inventory.Site, chosen []event.Pending) []string {
+	words := slices.Clone(o.words)
+	for _, p := range chosen {
+		words = append(words, p.Undo.Host)
+	}
+	every := o.all || slices.ContainsFunc(o.words, func(word string) bool {
+		_, err := store.Find(word)
+		return err == nil
+	})
+	clusters := map[string]bool{}
+	for _, h := range site.Hosts {
+		if h.Cluster != "" && slices.Contains(words, h.Name) {
+			clusters[h.Cluster] = true
+		}
+	}
+	var hosts []string
+	for _, h := range site.Hosts {
+		if every || clusters[h.Cluster] || slices.Contains(words, h.Name) {
+			hosts = append(hosts, h.Name)
+		}
+	}
+	return hosts
 }
 
 // releaseJobs clears away what ended jobs have left on the named hosts, or those of the named runs on all nodes.

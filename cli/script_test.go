@@ -20,8 +20,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"pxrun": func() { os.Exit(cli.Main(os.Args[1:], cli.SystemStreams())) },
+	testscript.Main(suite{m}, map[string]func(){
+		"pxrun": func() {
+			swiftLab()
+			os.Exit(cli.Main(os.Args[1:], cli.SystemStreams()))
+		},
 	})
 }
 
@@ -41,6 +44,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", home)
 			env.Setenv("LC_ALL", "C.UTF-8")
 			env.Setenv("TERM", "xterm")
+			env.Setenv(swiftEnv, swift())
 			env.Defer(func() { endLabs(state) })
 			return os.MkdirAll(home, 0o700)
 		},
@@ -88,7 +92,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	wanted, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
-	deadline := time.NewTimer(30 * time.Second)
+	deadline := time.NewTimer(2 * time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

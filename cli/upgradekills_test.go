@@ -51,7 +51,7 @@ func TestUpgradeIsKilledAtEveryChange(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some dozen runs")
 	}
-	binary := swift(t)
+	binary := swift()
 	for name, moment := range map[string]string{"killed_when_started": "change_started", "killed_when_done": "change_done"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

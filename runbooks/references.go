@@ -244,9 +244,9 @@ func suggestion(name string, known []string) string {
 	return ""
 }
 
-// enumerate writes a list for people.
+// enumerate writes a list for people, each name once.
 func enumerate(names []string) string {
-	names = slices.Sorted(slices.Values(names))
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
 	if len(names) < 2 {
 		return strings.Join(names, "")
 	}

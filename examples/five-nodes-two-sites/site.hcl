@@ -138,7 +138,7 @@ runbook "site" {
     mgrs            = ["a1", "b1", "witness"]
 
     crush {
-      kind  = "datacenter"
+      kind      = "datacenter"
       locations = { for n in local.nodes : n.name => "site-${n.vars.site}" if n.vars.site != "c" }
     }
 

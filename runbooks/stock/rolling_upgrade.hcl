@@ -41,6 +41,12 @@ runbook "rolling_upgrade" {
     description = "How many guests leave a node at once; 0 is the datacenter's max_workers"
   }
 
+  argument "on_stall" {
+    type        = string
+    default     = "block"
+    description = "What is done with a machine whose move never ends, since it writes memory faster than the network carries: block or shutdown"
+  }
+
   # When a node is restarted.
   argument "reboot" {
     type        = string
@@ -108,10 +114,22 @@ runbook "rolling_upgrade" {
     default     = "stop"
     description = "What a node that fails means for the others: stop or skip"
   }
+
+  # What is let pass, each by its exact name; what was needed stands in the report.
   argument "ceph_accept" {
     type        = list(string)
     default     = []
     description = "Health checks of Ceph that do not count"
+  }
+  argument "tolerate" {
+    type        = list(string)
+    default     = []
+    description = "Nodes that may be down or in maintenance meanwhile"
+  }
+  argument "ignore" {
+    type        = list(string)
+    default     = []
+    description = "Gates that do not count: others, links, ha, tasks, ceph_flags"
   }
 
   # How long each phase of a node may take.
@@ -119,6 +137,16 @@ runbook "rolling_upgrade" {
     type        = string
     default     = "6h"
     description = "How long a node may take to be emptied"
+  }
+  argument "move_within" {
+    type        = string
+    default     = "2h"
+    description = "How long one guest may take to move"
+  }
+  argument "unlocked_within" {
+    type        = string
+    default     = "30m"
+    description = "How long a guest may be locked, by a backup say, until it can move"
   }
   argument "upgrade_within" {
     type        = string
@@ -173,10 +201,18 @@ runbook "rolling_upgrade" {
       allow_own   = arg.allow_own
       timeout     = arg.drain_within
       ceph_accept = arg.ceph_accept
+      tolerate    = arg.tolerate
+      ignore      = arg.ignore
+
+      on_stall     = arg.on_stall
+      move_timeout = arg.move_within
+      lock_timeout = arg.unlocked_within
     }
 
     task "upgrade" "packages" {
-      timeout = arg.upgrade_within
+      timeout  = arg.upgrade_within
+      tolerate = arg.tolerate
+      ignore   = [for gate in arg.ignore : gate if gate == "others"]
     }
 
     task "reboot" "restart" {
@@ -184,10 +220,13 @@ runbook "rolling_upgrade" {
       fallback_kernel = arg.fallback_kernel
       return_within   = arg.return_within
       ceph_accept     = arg.ceph_accept
+      tolerate        = arg.tolerate
+      ignore          = arg.ignore
     }
 
     task "node_healthy" "verify" {
       ceph_within = arg.healthy_within
+      tolerate    = arg.tolerate
     }
 
     task "release" "back" {
