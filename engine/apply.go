@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pxrun/pxrun/engine/event"
 	"github.com/pxrun/pxrun/engine/module"
-	"github.com/pxrun/pxrun/inventory"
 	"github.com/sourcegraph/conc"
 	"github.com/sourcegraph/conc/pool"
 )
@@ -108,7 +105,7 @@ func (r *run) perform(ctx context.Context, p *Plan) error {
 		r.stop(ErrInterrupted) // it came in the last moment of planning
 		return ErrInterrupted
 	}
-	release, err := r.hold(ctx, work, &beside)
+	release, err := r.hold(ctx, work, true)
 	if err != nil {
 		return err
 	}
@@ -118,51 +115,6 @@ func (r *run) perform(ctx context.Context, p *Plan) error {
 		r.undoWhatIsSafe(work)
 	}
 	return r.blocked()
-}
-
-// yield gives back the lease that a killed process of this run may have left, for nobody else will before it runs out.
-func (r *run) yield(ctx, work context.Context) error {
-	if r.e.cfg.Past == nil {
-		return nil
-	}
-	var beside conc.WaitGroup
-	defer beside.Wait()
-	release, err := r.hold(ctx, work, &beside)
-	if _, others := errors.AsType[*LockedError](err); others {
-		return nil // then it is not this run's any more
-	}
-	if err == nil {
-		release()
-	}
-	return err
-}
-
-// hold takes the lease and keeps it, beside the work, until release is called.
-func (r *run) hold(ctx, work context.Context, beside *conc.WaitGroup) (release func(), err error) {
-	r.e.links.forget(everyHost) // what was read before the lease may have been changed by whoever held it
-	lease, err := r.lock(work)
-	if err != nil || lease == nil {
-		return func() {}, err
-	}
-	keeping, endKeep := context.WithCancel(ctx)
-	kept := make(chan struct{})
-	beside.Go(func() {
-		defer close(kept)
-		if err := lease.Keep(keeping); err != nil && keeping.Err() == nil {
-			err = fmt.Errorf("the lease was lost, so no further change is begun: %w", err)
-			r.e.tell(ctx, "", "", event.Warning{Text: err.Error()})
-			r.stop(err)
-		}
-	})
-	return func() {
-		endKeep()
-		<-kept // a renewal under way would bring the lease back
-		within, done := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
-		defer done()
-		if err := lease.Release(within); err != nil {
-			r.e.tell(ctx, "", "", event.Warning{Text: "the lease could not be given back and will run out: " + err.Error()})
-		}
-	}, nil
 }
 
 // blocked says why no further task may be begun; nil if one may.
@@ -192,25 +144,6 @@ func (r *run) past() event.History {
 		return event.History{}
 	}
 	return *r.e.cfg.Past
-}
-
-func (r *run) lock(ctx context.Context) (Lease, error) {
-	if r.e.cfg.Locker == nil {
-		return nil, nil
-	}
-	owner := r.e.cfg.Owner
-	if owner.Run == "" {
-		owner.Run = r.e.cfg.RunID
-	}
-	if owner.Runbook == "" {
-		owner.Runbook = r.b.rb.Name
-	}
-	// Hosts that could not be reached are not worked on: a plan with such hosts is only performed without them.
-	hosts := slices.DeleteFunc(r.b.inventory(r.b.leased()), func(h inventory.Host) bool { return r.e.links.failed(h.Name) })
-	var ahead atomic.Pointer[func(string) ([]command, int)]
-	ahead.Store(new(func(host string) ([]command, int) { return r.upcoming(0, host, nil) }))
-	defer ahead.Store(nil)
-	return r.e.cfg.Locker.Acquire(ctx, owner, r.b.rb.Cluster, hosts, r.e.connect(r.b.rb.Site, &ahead))
 }
 
 // forget drops the cached reads of the hosts that it concerns.

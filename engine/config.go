@@ -28,6 +28,8 @@ type Config struct {
 	RunID string
 	// Locker keeps other runs off the hosts; nil means that nothing is locked.
 	Locker Locker
+	// Gone reports whether the process of a run that holds a lease is known to be over. nil knows of none.
+	Gone func(Owner) bool
 	// Owner is shown to those whom the lock keeps out.
 	Owner Owner
 	// Facts tells what a host is, for self.facts. It is asked for only when a task needs it.

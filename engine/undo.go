@@ -211,13 +211,24 @@ func about(p event.Pending) string {
 }
 
 // Undo takes back temporary changes that runs left behind, the newest first, each host's own in order. Past one that fails it goes on
-// with those of other hosts. It returns what is still in place.
+// with those of other hosts. It takes the lease like any run: a *LockedError says that another run is at work there. It returns what is
+// still in place.
 func (e *Engine) Undo(ctx context.Context, site *inventory.Site, pending []event.Pending) ([]event.Pending, error) {
+	var concerned []string
+	for _, p := range pending {
+		node, _, _ := strings.Cut(p.ID, "/")
+		concerned = append(concerned, p.Undo.Host, node)
+	}
+	held, release, err := e.Hold(ctx, site, concerned)
+	if err != nil {
+		return pending, err
+	}
+	defer release()
 	var left []event.Pending
 	var errs []error
 	failed := map[string]bool{} // what stands before it of the same thing rests on what could not be taken back
 	for _, p := range slices.Backward(pending) {
-		if ctx.Err() != nil || failed[about(p)] {
+		if held.Err() != nil || failed[about(p)] { // what is under way when the lease is lost comes to its end
 			left = append(left, p)
 			continue
 		}
@@ -232,5 +243,8 @@ func (e *Engine) Undo(ctx context.Context, site *inventory.Site, pending []event
 		}
 	}
 	slices.Reverse(left)
+	if held.Err() != nil && len(left) > 0 {
+		errs = append(errs, context.Cause(held))
+	}
 	return left, errors.Join(errs...)
 }

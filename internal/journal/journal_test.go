@@ -317,3 +317,26 @@ func TestALookAtTheListDoesNotKeepARunFromBeingTakenUp(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, again.Close())
 }
+
+func TestARunThatIsOverCanBeKeptFromBeingTakenUp(t *testing.T) {
+	s := &journal.Store{Dir: t.TempDir()}
+	run, err := s.Create(journal.Meta{Command: "apply", Controller: "ann@desk"})
+	require.NoError(t, err)
+	require.False(t, s.Dead(run.ID(), "ann@desk"), "it is at work")
+	_, err = s.Bar(run.ID())
+	var busy *journal.BusyError
+	require.ErrorAs(t, err, &busy)
+	require.NoError(t, run.Close())
+
+	require.True(t, s.Dead(run.ID(), "ann@desk"))
+	require.False(t, s.Dead(run.ID(), "bob@laptop"), "its process is on another machine")
+	require.False(t, s.Dead("01ARZ3NDEKTSV4RRFFQ69G5FAV", "ann@desk"), "nothing is known of it")
+	end, err := s.Bar(run.ID())
+	require.NoError(t, err)
+	_, _, err = s.Resume(run.ID())
+	require.ErrorAs(t, err, &busy)
+	end()
+	again, _, err := s.Resume(run.ID())
+	require.NoError(t, err)
+	require.NoError(t, again.Close())
+}

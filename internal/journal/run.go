@@ -46,18 +46,27 @@ var (
 // free.
 const lookTime = 500 * time.Millisecond
 
-// open locks a run and opens its journal for appending.
-func (s *Store) open(m Meta) (*Run, error) {
-	dir := s.folder(m.ID)
-	lock := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
+// claim takes the lock of a run.
+func (s *Store) claim(id string) (*flock.Flock, error) {
+	lock := flock.New(filepath.Join(s.folder(id), "lock"), flock.SetPermissions(0o600))
 	within, done := context.WithTimeout(context.Background(), lookTime)
 	defer done()
 	ok, err := lock.TryLockContext(within, 5*time.Millisecond)
 	if err != nil && within.Err() == nil {
-		return nil, fmt.Errorf("journal: lock run %s: %w", m.ID, err)
+		return nil, fmt.Errorf("journal: lock run %s: %w", id, err)
 	}
 	if !ok {
-		return nil, &BusyError{m.ID}
+		return nil, &BusyError{id}
+	}
+	return lock, nil
+}
+
+// open locks a run and opens its journal for appending.
+func (s *Store) open(m Meta) (*Run, error) {
+	dir := s.folder(m.ID)
+	lock, err := s.claim(m.ID)
+	if err != nil {
+		return nil, err
 	}
 	file, err := os.OpenFile(filepath.Join(dir, "journal.jsonl"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {

@@ -241,6 +241,25 @@ func (s *Store) busy(id string) bool {
 	return err == nil && !free
 }
 
+// Bar keeps a run that is over, or was cut off, from being taken up again until end is called. A run that is going on is a *BusyError.
+func (s *Store) Bar(id string) (end func(), err error) {
+	m, err := s.readMeta(id)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := s.claim(m.ID)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = lock.Close() }, nil
+}
+
+// Dead reports whether a run of this machine is known to be no longer at work. controller is this machine.
+func (s *Store) Dead(id, controller string) bool {
+	m, err := s.readMeta(id)
+	return err == nil && m.Controller == controller && !s.busy(id)
+}
+
 // Find gives the id of the run that a word means: an id, the beginning of one, its last characters, or "last".
 func (s *Store) Find(word string) (string, error) {
 	ids, err := s.ids()

@@ -9,7 +9,7 @@ import (
 
 // script does one step on one host. Arguments: what to do (take, claim, keep, leave, drop), the run, the seconds a lease
 // lasts, the mount point of pmxcfs, the folder for local files, the host's name, the owner as one line of JSON. claim
-// and leave are take and drop of the local lease alone.
+// and leave are take and drop of the local lease alone; look tells who else has a lease, and writes nothing.
 //
 // It answers with lines: "local ok", "cluster ok"; "cluster away" while pmxcfs cannot be written; "cluster none" on a
 // host without a cluster; "cluster later" where claim and leave left out a cluster; "local held LEFT" or "cluster held
@@ -40,13 +40,13 @@ import (
 //
 // Everybody may make folders below /run/lock. One that somebody else made is not used: its owner could put links where
 // root writes.
-const script = `# take, claim, keep, leave or drop the lease
+const script = `# take, claim, keep, leave, drop or look at the lease
 verb=$1 run=$2 ttl=$3 pve=$4 dir=$5 host=$6 owner=$7
 trap '' HUP PIPE 2>/dev/null
 umask 022
 margin=$((ttl / 4)) patience=$((ttl / 6)) boot=none
 { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
-case $verb in leave|drop) does=drop;; *) does=take;; esac
+case $verb in leave|drop) does=drop;; look) does=look;; *) does=take;; esac
 
 # clock: now, in seconds
 clock() {
@@ -162,7 +162,8 @@ local_lease() {
 				return
 			fi;;
 		drop.*) answer ok; return;;
-		take.held) held; return;;
+		take.held|look.held) held; return;;
+		look.*) answer ok; return;;
 		take.free)
 			if create; then answer ok; return; fi
 			if [ ! -e "$file" ] && [ $n -gt 5 ]; then answer away; return; fi
@@ -206,7 +207,8 @@ cluster_lease() {
 	case $does.$state in
 	drop.mine) ;;
 	drop.*) answer ok; return;;
-	take.held|take.empty) held; return;;
+	take.held|take.empty|look.held|look.empty) held; return;;
+	look.*) answer ok; return;;
 	take.mine) if [ "$left" -gt $((ttl * 5 / 6)) ]; then answer ok; return; fi;;
 	esac
 	enter_cluster
@@ -226,9 +228,9 @@ cluster_lease() {
 	if [ $did = held ]; then held; else answer $did; fi
 }
 
-[ -d "$dir" ] || mkdir -p "$dir" 2>/dev/null
+[ $does = look ] || [ -d "$dir" ] || mkdir -p "$dir" 2>/dev/null
 if [ -L "$dir" ] || [ ! -O "$dir" ]; then
-	if [ $does = drop ]; then echo "local ok"; else echo "local away"; fi
+	if [ $does != take ]; then echo "local ok"; else echo "local away"; fi
 else
 	local_lease
 	if [ $does = drop ] && [ ! -O / ]; then rmdir "$dir" 2>/dev/null; fi # else it would keep root out
@@ -251,7 +253,7 @@ func (l *Locker) command(verb, host, run string, owner []byte) transport.Command
 	return transport.Command{
 		Script:  script,
 		Argv:    []string{verb, run, strconv.Itoa(int(l.cfg.TTL / time.Second)), l.cfg.Pmxcfs, l.cfg.Local, host, string(owner)},
-		Mutates: true,
+		Mutates: verb != "look",
 		Timeout: stepTimeout,
 	}
 }
