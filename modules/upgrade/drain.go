@@ -129,7 +129,7 @@ func (d drainer) situation(w *world, args drainArgs, node string, away []string)
 	reserve, _ := reserveOf(args.Reserve) // validated
 	return rolling.Situation{
 		Site: w.Site, Ballot: w.ballot(), Nodes: []rolling.Node{{Name: node}}, Away: away, Policies: args.policies(), Return: rolling.Return(args.BringHome),
-		Reserve: reserve, Overcommit: args.Overcommit, Speeds: rolling.Speeds{Workers: args.Parallel},
+		Tolerated: args.Tolerate, Reserve: reserve, Overcommit: args.Overcommit, Speeds: rolling.Speeds{Workers: args.Parallel},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/pxrun/pxrun/engine/module"
 	"github.com/pxrun/pxrun/internal/schema"
 	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/pxrun/pxrun/inventory"
 	"github.com/pxrun/pxrun/modules/internal/gates"
 )
 
@@ -20,11 +21,12 @@ import (
 var nodeHealthyDoc string
 
 type nodeHealthyArgs struct {
-	Within    time.Duration `hcl:"within,optional" default:"20m" min:"5s" doc:"How long the node may take until all is well but Ceph's placement groups."`
-	Ceph      time.Duration `hcl:"ceph_within,optional" default:"60m" min:"5s" doc:"How long Ceph may take until all placement groups are active and clean."`
-	MaxOffset time.Duration `hcl:"max_offset,optional" default:"50ms" min:"1ms" doc:"How far the node's clock may be off. Ceph complains from 50 ms on."`
-	Failed    []string      `hcl:"allow_failed,optional" doc:"Units that may have failed, with * for any part of a name." example:"[\"zfs-import@*.service\"]"`
-	Ignore    []string      `hcl:"ignore,optional" doc:"Checks that do not count: kernel, pmxcfs, membership, links, services, lrm, network, storages, clock, units, ceph, osds, pgs." example:"[\"storages\"]"`
+	Within    time.Duration      `hcl:"within,optional" default:"20m" min:"5s" doc:"How long the node may take until all is well but Ceph's placement groups."`
+	Ceph      time.Duration      `hcl:"ceph_within,optional" default:"60m" min:"5s" doc:"How long Ceph may take until all placement groups are active and clean."`
+	MaxOffset time.Duration      `hcl:"max_offset,optional" default:"50ms" min:"1ms" doc:"How far the node's clock may be off. Ceph complains from 50 ms on."`
+	Tolerate  inventory.NodeRefs `hcl:"tolerate,optional" doc:"Other nodes that may be down." example:"[cluster.lab.pve5]"`
+	Failed    []string           `hcl:"allow_failed,optional" doc:"Units that may have failed, with * for any part of a name." example:"[\"zfs-import@*.service\"]"`
+	Ignore    []string           `hcl:"ignore,optional" doc:"Checks that do not count: kernel, pmxcfs, membership, links, services, lrm, network, storages, clock, units, ceph, osds, pgs." example:"[\"storages\"]"`
 }
 
 // checkKernel is the check whether the node runs what the restart was for.
@@ -88,7 +90,7 @@ func planHealthy(ctx context.Context, t module.Target, args nodeHealthyArgs) ([]
 func examine(ctx context.Context, t module.Target, host string, args nodeHealthyArgs) (all, bad []gates.Verdict) {
 	away := t.Block().Out()
 	f := gates.Read(ctx, t, host, gates.ReadOptions{Away: away, Extra: append(gates.WellReads(), sentRead), NoStop: true, NoGuests: true})
-	all = gates.Well(f, gates.WellOptions{Away: away, Failed: args.Failed, MaxOffset: args.MaxOffset})
+	all = gates.Well(f, gates.WellOptions{Away: away, Tolerate: args.Tolerate, Failed: args.Failed, MaxOffset: args.MaxOffset})
 	if v, known := kernelOf(f, t.Run()); known {
 		all = append([]gates.Verdict{v}, all...)
 	}

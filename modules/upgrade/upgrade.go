@@ -14,18 +14,20 @@ import (
 	"github.com/pxrun/pxrun/internal/pve/packages"
 	"github.com/pxrun/pxrun/internal/schema"
 	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/pxrun/pxrun/inventory"
 )
 
 //go:embed upgrade.md
 var upgradeDoc string
 
 type upgradeArgs struct {
-	MaxAge      time.Duration `hcl:"max_age,optional" default:"1h" min:"1m" doc:"How old the package lists may be before they are fetched anew. Lists from before the last change of the repositories always are."`
-	Hold        []string      `hcl:"hold,optional" doc:"Packages that are kept at their version: they are put on hold and stay so." example:"[\"pve-qemu-kvm\"]"`
-	Removals    []string      `hcl:"allow_removals,optional" doc:"Packages that the upgrade may remove, by their exact names. What makes a Proxmox VE node is never removed." example:"[\"libfoo1\"]"`
-	MinFreeRoot int           `hcl:"min_free_root,optional" default:"2048" min:"0" doc:"How many MiB have to be free at /, beside what is still to be downloaded."`
-	MinFreeBoot int           `hcl:"min_free_boot,optional" default:"200" min:"0" doc:"How many MiB have to be free at /boot."`
-	Ignore      []string      `hcl:"ignore,optional" doc:"Gates that do not count: others (no other node down or in maintenance), quorum (the cluster keeps its quorum while corosync restarts on this node)." example:"[\"quorum\"]"`
+	MaxAge      time.Duration      `hcl:"max_age,optional" default:"1h" min:"1m" doc:"How old the package lists may be before they are fetched anew. Lists from before the last change of the repositories always are."`
+	Hold        []string           `hcl:"hold,optional" doc:"Packages that are kept at their version: they are put on hold and stay so." example:"[\"pve-qemu-kvm\"]"`
+	Removals    []string           `hcl:"allow_removals,optional" doc:"Packages that the upgrade may remove, by their exact names. What makes a Proxmox VE node is never removed." example:"[\"libfoo1\"]"`
+	MinFreeRoot int                `hcl:"min_free_root,optional" default:"2048" min:"0" doc:"How many MiB have to be free at /, beside what is still to be downloaded."`
+	MinFreeBoot int                `hcl:"min_free_boot,optional" default:"200" min:"0" doc:"How many MiB have to be free at /boot."`
+	Tolerate    inventory.NodeRefs `hcl:"tolerate,optional" doc:"Other nodes that may be down or in maintenance." example:"[cluster.lab.pve5]"`
+	Ignore      []string           `hcl:"ignore,optional" doc:"Gates that do not count: others (no other node down or in maintenance), quorum (the cluster keeps its quorum while corosync restarts on this node)." example:"[\"quorum\"]"`
 }
 
 var debianName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)

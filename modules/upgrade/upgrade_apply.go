@@ -154,7 +154,7 @@ func (a upgradeArgs) clusterGates(ctx context.Context, t module.Target, gate str
 			break
 		}
 	}
-	o := inBlock(t, host, gateOptions{Gate: gate, Ignore: a.Ignore, NoCeph: true})
+	o := inBlock(t, host, gateOptions{Gate: gate, Tolerate: a.Tolerate, Ignore: a.Ignore, NoCeph: true})
 	if t.Block() != nil {
 		drained, err := readLedger(ctx, t, host)
 		if err != nil {

@@ -40,7 +40,7 @@ func (m *sim) lacksNumber(one *Node) *Block {
 		at, ok := m.at[name]
 		return !m.s.Max.PerSite || !ok || m.places[at].node == nil || m.places[at].node.Site != one.Site
 	})
-	if len(m.foreign)+len(failed) == 0 || !m.crowded(nil, one) {
+	if len(m.counted)+len(failed) == 0 || !m.crowded(nil, one) {
 		return nil
 	}
 	var saw []string
@@ -53,11 +53,11 @@ func (m *sim) lacksNumber(one *Node) *Block {
 			saw = append(saw, strings.Join(names, ", ")+" are "+what)
 		}
 	}
-	is(m.foreign, "out already (offline or in maintenance), and not by this run")
+	is(m.counted, "out already (offline or in maintenance), and not by this run")
 	is(failed, "out already, having failed in this run")
 	return &Block{
 		Gate: AwayGate, Saw: strings.Join(saw, "; "), Want: "no more than " + fmt.Sprint(m.limit(one)) + " out at once",
-		Look: "pvecm nodes; ha-manager status", Override: "bring it back, end its maintenance, or raise max_unavailable",
+		Look: "pvecm nodes; ha-manager status", Override: "bring it back, end its maintenance, name it in tolerate, or raise max_unavailable",
 	}
 }
 
@@ -120,7 +120,8 @@ func (m *sim) cephAtLarge() []Block {
 		add(c.Dirty, "all placement groups active and clean", "ceph -s", "wait until they are")
 	}
 	for _, complaint := range c.Complaints {
-		add("Ceph complains: "+complaint, "no complaint that is not accepted", "ceph health detail", "mend it, or accept the check by its name")
+		name, _, _ := strings.Cut(complaint, ":")
+		add("Ceph complains: "+complaint, "no complaint that is not accepted", "ceph health detail", fmt.Sprintf("mend it, or ceph_accept = [%q]", name))
 	}
 	out := slices.Concat(m.s.Away, m.s.Failed) // that their daemons are down is no news; whether Ceph bears one node more it says itself
 	down := slices.DeleteFunc(slices.Clone(c.Down), func(id int) bool {

@@ -100,7 +100,11 @@ func TestWhatIsOutAlreadyCounts(t *testing.T) {
 	require.Equal(t, "pve2: pve4 is out already (offline or in maintenance), and not by this run", p.Blocks[0].String())
 	require.Equal(t, AwayGate, p.Blocks[0].Gate)
 	require.Equal(t, 3, p.Rounds[0].Votes.Left, "it may go down at any time")
-	w.s.Max.Count = 2
+	w.s.Tolerated = []string{"pve4"}
+	p = w.prove()
+	require.Empty(t, p.Blocks)
+	require.Equal(t, 3, p.Rounds[0].Votes.Left, "that it is tolerated gives it no vote")
+	w.s.Tolerated, w.s.Max.Count = nil, 2
 	p = w.prove()
 	require.Empty(t, p.Blocks)
 	for _, r := range p.Rounds {

@@ -40,7 +40,7 @@ func (m *sim) crowded(nodes []int, one *Node) bool {
 	for _, at := range nodes {
 		count(&m.places[at])
 	}
-	out := slices.Concat(m.away, m.foreign)
+	out := slices.Concat(m.away, m.counted)
 	if m.s.Max.PerSite {
 		out = append(out, m.s.Failed...) // they have their place; of a number for all, whoever asks has taken them off
 	}

@@ -25,6 +25,8 @@ type sim struct {
 	searched int
 	// away are nodes of the run that are out beside those of a round, foreign those that are out for other reasons.
 	away, foreign []string
+	// counted are those of the foreign ones that count against the number of nodes that may be out.
+	counted []string
 }
 
 // place is a node of the cluster.
@@ -85,6 +87,7 @@ func newSim(s *Situation) *sim {
 	m.settle()
 	m.ha = newPlacement(m)
 	m.foreign = m.others()
+	m.counted = slices.DeleteFunc(slices.Clone(m.foreign), func(name string) bool { return slices.Contains(s.Tolerated, name) })
 	return m
 }
 

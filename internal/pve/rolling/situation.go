@@ -23,8 +23,10 @@ type Situation struct {
 	// Away are nodes of the run that are out right now, Failed those whose state is not known: both take no guests and are
 	// counted as nodes that do not vote.
 	Away, Failed []string
-	Policies     Policies
-	Return       Return
+	// Tolerated are nodes that may be out without the run's doing: they do not count against its number.
+	Tolerated []string
+	Policies  Policies
+	Return    Return
 	// Max is how many nodes may be out at once, Canary how many of those that are yet to go go alone. Nodes that are offline or
 	// in maintenance without the run's doing count among those that are out, failed ones do not.
 	Max    Limit

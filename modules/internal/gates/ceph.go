@@ -62,12 +62,14 @@ func (f Facts) excused(o Options) bool {
 func (f Facts) cephHealth(o Options) Verdict {
 	const want = "Ceph healthy but for harmless warnings, every placement group active and clean, all monitors in quorum, a manager"
 	c, away := f.Ceph, f.excused(o)
-	var bad, accept []string
+	var bad, accept, borne, named []string
 	for _, name := range slices.Sorted(maps.Keys(c.Status.Health.Checks)) {
 		check := c.Status.Health.Checks[name]
 		switch {
-		case check.Muted, slices.Contains(benign, name), slices.Contains(o.CephAccept, name), name == "OSD_FLAGS", name == "OSDMAP_FLAGS":
+		case check.Muted, slices.Contains(benign, name), name == "OSD_FLAGS", name == "OSDMAP_FLAGS":
 		case away && slices.Contains(ofAbsence, name):
+		case slices.Contains(o.CephAccept, name):
+			borne, named = append(borne, name+": "+check.Summary.Message), append(named, strconv.Quote(name))
 		default:
 			bad, accept = append(bad, name+": "+check.Summary.Message), append(accept, strconv.Quote(name))
 		}
@@ -96,6 +98,9 @@ func (f Facts) cephHealth(o Options) Verdict {
 			override = "none: wait until it is whole again"
 		}
 		return closed(Ceph, strings.Join(bad, "; "), want, "ceph -s; ceph health detail", override)
+	}
+	if len(borne) > 0 {
+		return overridden(closed(Ceph, strings.Join(borne, "; "), want, "ceph -s; ceph health detail", ""), "ceph_accept = ["+strings.Join(named, ", ")+"]")
 	}
 	return open(Ceph, fmt.Sprintf("%s, %d placement groups, monitors in quorum: %s", c.Status.Health.Status, c.Status.PGs.Total, strings.Join(c.Status.QuorumNames, ", ")), want)
 }

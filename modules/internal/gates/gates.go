@@ -119,7 +119,7 @@ func Look(ctx context.Context, t module.Target, node string, o Options) Judgemen
 func Judge(f Facts, o Options) Judgement {
 	j := Judgement{Node: f.Node}
 	add := func(v Verdict) {
-		if !v.OK && slices.Contains(o.Ignore, v.Gate) && slices.Contains(Ignorable, v.Gate) {
+		if !v.OK && v.Reading.Override == "" && slices.Contains(o.Ignore, v.Gate) && slices.Contains(Ignorable, v.Gate) {
 			v.Reading.Override, v.Lasting = fmt.Sprintf("ignore = [%q]", v.Gate), false
 		}
 		j.Verdicts = append(j.Verdicts, v)
@@ -183,6 +183,9 @@ func open(gate, saw, want string) Verdict {
 func closed(gate, saw, want, look, override string) Verdict {
 	return Verdict{Reading: module.Reading{Gate: gate, Saw: saw, Want: want}, Look: look, Override: override}
 }
+
+// overridden is a closed gate that an argument lets pass.
+func overridden(v Verdict, argument string) Verdict { v.Reading.Override = argument; return v }
 
 // lasting is a closed gate that does not open by itself.
 func lasting(v Verdict) Verdict { v.Lasting = true; return v }

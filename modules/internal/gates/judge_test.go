@@ -215,6 +215,37 @@ func cephSays(change func(parts map[string]string)) string {
 	return b.String()
 }
 
+// An override is recorded where it was needed, and only there.
+func TestOverridesThatWereNeeded(t *testing.T) {
+	t.Parallel()
+	all := Options{Tolerate: []string{"pve4"}, CephAccept: []string{"POOL_FULL"}, Ignore: Ignorable}
+	used := func(f Facts, o Options) map[string]string {
+		out := map[string]string{}
+		j := Judge(f, o)
+		require.Empty(t, j.Refusals("restart pve2"))
+		for _, v := range j.Verdicts {
+			if v.Reading.Override != "" {
+				require.False(t, v.OK, v.Gate)
+				out[v.Gate] = v.Reading.Override + ": " + v.Saw
+			}
+		}
+		return out
+	}
+	well := ParseCeph([]byte(cephSays(nil)), 0)
+	require.Empty(t, used(cluster(5, 0, func(f *Facts) { f.Ceph = &well }), all))
+	full := ParseCeph([]byte(cephSays(func(p map[string]string) {
+		p["status"] = strings.Replace(p["status"], `"status":"HEALTH_OK","checks":{}`, `"status":"HEALTH_WARN","checks":{"POOL_FULL":{"severity":"HEALTH_WARN","summary":{"message":"1 pool(s) full"}}}`, 1)
+	})), 0)
+	require.Equal(t, map[string]string{
+		Others: `tolerate = ["pve4"]: pve4 is down`, Ceph: `ceph_accept = ["POOL_FULL"]: POOL_FULL: 1 pool(s) full`, Tasks: `ignore = ["tasks"]: in progress: vzdump 100 on pve2`,
+	}, used(cluster(5, 0, func(f *Facts) {
+		gone(f, 4)
+		f.Ceph = &full
+		f.Workers = []Worker{{Node: "pve2", Type: "vzdump", ID: "100"}}
+	}), all))
+	require.EqualError(t, CheckIgnore([]string{"ha", "task"}), `"task": it is no gate that can be ignored; those that can: others, links, ha, tasks, ceph_flags`)
+}
+
 // hostNode is a host of the CRUSH map with one OSD.
 func hostNode(id int, name string, osd int) string {
 	return fmt.Sprintf(`{"id":%d,"name":%q,"type":"host","children":[%d]},{"id":%d,"name":"osd.%d","type":"osd"}`, id, name, osd, osd, osd)

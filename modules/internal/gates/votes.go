@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -190,7 +191,6 @@ func (f Facts) mute(staying []pve.NodeState, gone map[int]bool) string {
 func (f Facts) others(o Options) Verdict {
 	const want = "no other node down or in maintenance, but for those that this run has under way"
 	const look = "cat /etc/pve/.members; ha-manager status"
-	excused := append(f.namesIn(o.Away), f.namesIn(o.Tolerate)...)
 	absent := map[string]string{}
 	for _, name := range f.down(o) {
 		absent[name] = "down"
@@ -213,18 +213,26 @@ func (f Facts) others(o Options) Verdict {
 	if why := unread(f.HA, "manager"); why != "" {
 		return closed(Others, why, want, look, "")
 	}
-	var found []string
+	away, tolerated := f.namesIn(o.Away), f.namesIn(o.Tolerate)
+	var found, borne, named []string
 	for _, name := range slices.Sorted(maps.Keys(absent)) {
-		if name != f.own() && !slices.Contains(excused, name) {
+		switch {
+		case name == f.own() || slices.Contains(away, name):
+		case slices.Contains(tolerated, name):
+			borne, named = append(borne, name+" is "+absent[name]), append(named, strconv.Quote(name))
+		default:
 			found = append(found, name+" is "+absent[name])
 		}
 	}
 	if len(found) > 0 {
-		return closed(Others, strings.Join(found, ", "), want, look, "bring it back, or name it in tolerate")
+		return closed(Others, strings.Join(append(found, borne...), ", "), want, look, "bring it back, or name it in tolerate")
+	}
+	if len(borne) > 0 {
+		return overridden(closed(Others, strings.Join(borne, ", "), want, look, ""), "tolerate = ["+strings.Join(named, ", ")+"]")
 	}
 	saw := "all other nodes are there"
-	if len(excused) > 0 {
-		saw = "all other nodes but " + strings.Join(excused, ", ") + " are there"
+	if len(away) > 0 {
+		saw = "all other nodes but " + strings.Join(away, ", ") + " are there"
 	}
 	return open(Others, saw, want)
 }

@@ -37,6 +37,8 @@ var WellChecks = []string{WellAnswers, WellPmxcfs, WellMember, WellLinks, WellSe
 type WellOptions struct {
 	// Away are the other nodes that are under way: they need not see the node, and their OSDs explain what is not clean.
 	Away []string
+	// Tolerate are other nodes that may be down.
+	Tolerate []string
 	// Failed are names of units that may have failed, with * for any part.
 	Failed    []string
 	MaxOffset time.Duration
@@ -121,7 +123,7 @@ func (w well) membership() Verdict {
 	name, self, others := w.f.own(), w.self(), w.others()
 	var bad []string
 	for _, gone := range w.f.down(Options{Away: w.o.Away}) {
-		if gone != name && !slices.Contains(w.f.namesIn(w.o.Away), gone) {
+		if gone != name && !slices.Contains(w.f.namesIn(w.o.Away), gone) && !slices.Contains(w.f.namesIn(w.o.Tolerate), gone) {
 			bad = append(bad, gone+" is down")
 		}
 	}
