@@ -153,8 +153,21 @@ func (f *evacuation) left(ctx context.Context, t module.Target, s *ha.State) err
 	if len(here) > 0 {
 		return fmt.Errorf("still on it: %s (look: ha-manager status)", strings.Join(here, ", "))
 	}
-	if lrm := s.LRMs[f.node]; s.Now.Sub(lrm.Time) > lrmFresh {
-		return fmt.Errorf("its LRM has not written for %s (look: systemctl status pve-ha-lrm on %s)", s.Now.Sub(lrm.Time).Round(time.Second), f.node)
+	return f.writes(ctx, t, s)
+}
+
+// writes reports whether the node's LRM lives: whether what it has written is young by the clock of its own node.
+func (f *evacuation) writes(ctx context.Context, t module.Target, s *ha.State) error {
+	const look = "(look: systemctl status pve-ha-lrm on %s)"
+	now := nodeTime(ctx, t, f.node)
+	if now == 0 {
+		return fmt.Errorf("whether its LRM lives is not known: the node does not tell its time "+look, f.node)
+	}
+	switch age := time.UnixMilli(now).Sub(s.LRMs[f.node].Time); {
+	case age > lrmFresh:
+		return fmt.Errorf("its LRM has not written for %s "+look, age.Round(time.Second), f.node)
+	case age < -lrmFresh:
+		return fmt.Errorf("its LRM has last written %s in the future: the node's clock was set back "+look, (-age).Round(time.Second), f.node)
 	}
 	return nil
 }

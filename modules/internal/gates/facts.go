@@ -27,6 +27,8 @@ type Facts struct {
 	Err     error
 	// States are what the nodes of the cluster say, the node itself included.
 	States []pve.NodeState
+	// Clocks are what the nodes' clocks said when they were asked, by the nodes' names in the cluster.
+	Clocks map[string]time.Time
 	// HA is what the HA manager says; nil if no quorate node could tell.
 	HA *ha.State
 	// Running are the guests whose processes exist on the node, with an error if that could not be told.
@@ -100,9 +102,10 @@ var (
 		{Name: "replicating", Seconds: readSeconds, Command: replicating},
 		{Name: "ceph_dirs", Seconds: readSeconds, Command: `sh -c 'for d in /var/lib/ceph/osd/ceph-* /var/lib/ceph/mon/ceph-*; do if [ -d "$d" ]; then echo "${d#/var/lib/ceph/}"; fi; done'`},
 	}
-	otherProbe = probe(membership, []frame.Read{workersRead})
+	clockRead  = frame.Read{Name: "clock", Seconds: readSeconds, Command: "date +%s"}
+	otherProbe = probe(membership, []frame.Read{clockRead, workersRead})
 	// tellingProbe asks also for what all nodes have alike.
-	tellingProbe = probe(membership, []frame.Read{workersRead, cephRead}, ha.Reads())
+	tellingProbe = probe(membership, []frame.Read{clockRead, workersRead, cephRead}, ha.Reads())
 )
 
 func probe(reads ...[]frame.Read) transport.Command {
@@ -133,7 +136,7 @@ func Read(ctx context.Context, t module.Target, node string, o ReadOptions) Fact
 		command := otherProbe
 		switch {
 		case name == node:
-			command = probe(membership, []frame.Read{workersRead, cephRead}, ownReads, o.Extra)
+			command = probe(membership, []frame.Read{clockRead, workersRead, cephRead}, ownReads, o.Extra)
 		case asked < witnesses && !slices.Contains(o.Away, name):
 			command = tellingProbe
 			asked++
@@ -146,6 +149,7 @@ func Read(ctx context.Context, t module.Target, node string, o ReadOptions) Fact
 	all.Wait()
 	r.own()
 	r.elsewhere(ctx)
+	r.clocks()
 	if !o.NoCeph {
 		r.askCeph(ctx)
 	}
@@ -235,6 +239,17 @@ func (r *reader) own() {
 	}
 	if r.f.Err != nil && r.f.WorkersErr == nil {
 		r.f.WorkersErr = r.f.Err
+	}
+}
+
+// clocks takes the nodes' clocks.
+func (r *reader) clocks() {
+	r.f.Clocks = map[string]time.Time{}
+	for _, s := range r.f.States {
+		text, _ := r.said[s.Host]["clock"].Found()
+		if seconds, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
+			r.f.Clocks[nameOf(s)] = time.Unix(seconds, 0)
+		}
 	}
 }
 

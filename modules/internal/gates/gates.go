@@ -132,7 +132,7 @@ func Judge(f Facts, o Options) Judgement {
 		add(v)
 		add(f.others(o))
 		add(f.links(o))
-		add(f.ha())
+		add(f.ha(o))
 	}
 	for _, v := range f.ceph(o) {
 		add(v)

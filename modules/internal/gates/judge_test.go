@@ -156,6 +156,31 @@ func TestGates(t *testing.T) {
 			f.HA.Resources = []ha.Resource{{SID: "vm:100"}}
 			f.HA.Manager = &ha.Manager{Master: "pve1", Time: f.HA.Now.Add(-5 * time.Minute)}
 		}), Options{}, map[string]string{HA: "the HA master pve1 has not written for 5m0s"}},
+		"a dead master, read where the clock lags": {cluster(3, 0, func(f *Facts) {
+			f.HA.Resources = []ha.Resource{{SID: "vm:100"}}
+			f.HA.Manager = &ha.Manager{Master: "pve1", Time: f.HA.Now.Add(-5 * time.Second)}
+			f.Clocks = map[string]time.Time{"pve1": f.HA.Now.Add(5 * time.Minute), "pve3": f.HA.Now}
+		}), Options{}, map[string]string{HA: "the HA master pve1 has not written for 5m5s"}},
+		"a dead master that tells no time": {cluster(3, 0, func(f *Facts) {
+			f.HA.Resources = []ha.Resource{{SID: "vm:100"}}
+			f.HA.Manager = &ha.Manager{Master: "pve2", Time: f.HA.Now}
+			f.Clocks = map[string]time.Time{"pve1": f.HA.Now.Add(5 * time.Minute), "pve3": f.HA.Now}
+		}), Options{}, map[string]string{HA: "the HA master pve2 has not written for 5m0s"}},
+		"a master whose clock lags, and which writes": {cluster(3, 0, func(f *Facts) {
+			f.HA.Resources = []ha.Resource{{SID: "vm:100"}}
+			f.HA.Manager = &ha.Manager{Master: "pve1", Time: f.HA.Now.Add(-10*time.Minute - 5*time.Second)}
+			f.Clocks = map[string]time.Time{"pve1": f.HA.Now.Add(-10 * time.Minute)}
+		}), Options{}, nil},
+		"a master whose clock was set back": {cluster(3, 0, func(f *Facts) {
+			f.HA.Resources = []ha.Resource{{SID: "vm:100"}}
+			f.HA.Manager = &ha.Manager{Master: "pve1", Time: f.HA.Now}
+			f.Clocks = map[string]time.Time{"pve1": f.HA.Now.Add(-10 * time.Minute)}
+		}), Options{}, map[string]string{HA: "the HA master pve1 has last written 10m0s in the future of its node's clock"}},
+		"a dead HA agent with guests": {cluster(3, 0, func(f *Facts) {
+			f.HA.Manager = &ha.Manager{Master: "pve1", Time: f.HA.Now, Services: map[string]ha.Service{"vm:100": {Node: "pve3", State: "started"}}}
+			f.HA.LRMs["pve3"] = ha.LRM{State: "active", Mode: "active", Time: f.HA.Now.Add(-2 * time.Second)}
+			f.Clocks = map[string]time.Time{"pve1": f.HA.Now, "pve3": f.HA.Now.Add(2 * time.Minute)}
+		}), Options{}, map[string]string{HA: "the HA agent of pve3 has not written for 2m2s"}},
 		"and that is ignored": {cluster(3, 0, func(f *Facts) {
 			f.HA.Resources = []ha.Resource{{SID: "vm:100"}}
 			f.HA.Manager = &ha.Manager{Master: "pve1", Time: f.HA.Now.Add(-5 * time.Minute)}

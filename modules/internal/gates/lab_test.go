@@ -270,3 +270,27 @@ func TestAPlainHostHasNoGates(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, refusals)
 }
+
+// The age of what an HA daemon has written is told by the clock of its own node: the clocks of those that are asked may lag.
+func TestALaggingClockDoesNotHideADeadAgent(t *testing.T) {
+	t.Parallel()
+	tgt := labkit.New(t, 3, nil)
+	tgt.Form()
+	lrm := func() gates.Verdict {
+		f := gates.Read(t.Context(), tgt, "pve2", gates.ReadOptions{Extra: gates.WellReads(), NoStop: true, NoGuests: true, NoCeph: true})
+		for _, v := range gates.Well(f, gates.WellOptions{MaxOffset: time.Hour}) {
+			if v.Gate == gates.WellLRM {
+				return v
+			}
+		}
+		return gates.Verdict{}
+	}
+	for _, node := range []string{"pve1", "pve3"} {
+		fault(t, tgt, lab.Fault{Kind: "skew", Target: node, Value: "-10m"})
+	}
+	tgt.Eventually("pve2", "grep -q active /etc/pve/nodes/pve2/lrm_status")
+	require.True(t, lrm().OK, lrm().Saw)
+	fault(t, tgt, lab.Fault{Kind: "ha-dead", Target: "pve2", Value: "lrm"})
+	require.NoError(t, tgt.Lab.Clock().Sleep(t.Context(), 2*time.Minute))
+	require.Contains(t, lrm().Saw, "it has not written for ")
+}

@@ -283,8 +283,32 @@ func (f Facts) links(o Options) Verdict {
 // managerAge is the age from which the HA master counts as dead: it writes every ten seconds.
 const managerAge = time.Minute
 
+// age is how old a timestamp is that a daemon on a node has written, by that node's own clock: by that of another, which is wrong, a dead
+// daemon could look alive. Of a node that tells no time the most is taken that the others' clocks say.
+func (f Facts) age(node string, written time.Time) time.Duration {
+	if now, ok := f.Clocks[node]; ok {
+		return now.Sub(written)
+	}
+	age := f.HA.Now.Sub(written)
+	for _, now := range f.Clocks {
+		age = max(age, now.Sub(written))
+	}
+	return age
+}
+
+// silence is what is wrong with the age of a daemon's timestamp; "" if it is no older than a limit, and not of the future.
+func silence(age, limit time.Duration) string {
+	switch {
+	case age > limit:
+		return "has not written for " + age.Round(time.Second).String()
+	case age < -limit:
+		return "has last written " + (-age).Round(time.Second).String() + " in the future of its node's clock, which was set back: whether it lives is not known"
+	}
+	return ""
+}
+
 // ha looks whether the HA manager is at work on something else.
-func (f Facts) ha() Verdict {
+func (f Facts) ha(o Options) Verdict {
 	const want, look = "the HA manager at rest: no node being fenced, no guest in error or recovery", "ha-manager status"
 	if f.HA == nil {
 		return closed(HA, "no quorate node could tell", want, look, "")
@@ -301,9 +325,10 @@ func (f Facts) ha() Verdict {
 		bad = append(bad, "no HA master has written yet")
 	case m == nil:
 	default:
-		if age := f.HA.Now.Sub(m.Time); len(f.HA.Resources) > 0 && age > managerAge {
-			bad = append(bad, fmt.Sprintf("the HA master %s has not written for %s", m.Master, age.Round(time.Second)))
+		if why := silence(f.age(m.Master, m.Time), managerAge); len(f.HA.Resources) > 0 && why != "" {
+			bad = append(bad, "the HA master "+m.Master+" "+why)
 		}
+		bad = append(bad, f.deadAgents(o)...)
 		if m.Disarmed != "" {
 			bad = append(bad, "HA is disarmed ("+m.Disarmed+")")
 		}
@@ -322,4 +347,22 @@ func (f Facts) ha() Verdict {
 		return closed(HA, strings.Join(bad, ", "), want, look, "mend that first")
 	}
 	return open(HA, "it is at rest", want)
+}
+
+// deadAgents are the HA agents that have services on nodes that stay and do not write: their nodes are about to be fenced.
+func (f Facts) deadAgents(o Options) []string {
+	busy := map[string]bool{}
+	for _, s := range f.HA.Manager.Services {
+		busy[s.Node] = true
+	}
+	var out []string
+	for _, s := range f.witnesses(o) {
+		lrm, known := f.HA.LRMs[nameOf(s)]
+		if name := nameOf(s); known && busy[name] && s.Err == nil {
+			if why := silence(f.age(name, lrm.Time), managerAge); why != "" {
+				out = append(out, "the HA agent of "+name+" "+why)
+			}
+		}
+	}
+	return out
 }

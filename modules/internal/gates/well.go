@@ -225,12 +225,11 @@ func (w well) lrm() Verdict {
 		return closed(WellLRM, "no other quorate node could tell", want, look, "")
 	}
 	lrm, known := w.f.HA.LRMs[w.f.own()]
-	age := w.f.HA.Now.Sub(lrm.Time)
-	switch {
-	case !known:
+	if !known {
 		return closed(WellLRM, "it has written nothing", want, look, "")
-	case age > lrmLimit:
-		return closed(WellLRM, "it has not written for "+age.Round(time.Second).String(), want, look, "")
+	}
+	if why := silence(w.f.age(w.f.own(), lrm.Time), lrmLimit); why != "" {
+		return closed(WellLRM, "it "+why, want, look, "")
 	}
 	return open(WellLRM, fmt.Sprintf("%s (%s)", lrm.State, lrm.Mode), want)
 }
