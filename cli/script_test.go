@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("LC_ALL", "C.UTF-8")
 			env.Setenv("TERM", "xterm")
 			env.Setenv(swiftEnv, swift())
+			env.Setenv(raceEnv, os.Getenv(raceEnv))
 			env.Defer(func() { endLabs(state) })
 			return os.MkdirAll(home, 0o700)
 		},

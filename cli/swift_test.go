@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,13 @@ import (
 
 // swiftEnv names a program without the race detector, where the tests have it.
 const swiftEnv = "PXRUN_TEST_SWIFT"
+
+// A program with the race detector waits a second before it ends, for reports of goroutines that are still at work. Nobody
+// waits for them in the hundreds of runs of these tests.
+const (
+	raceEnv    = "GORACE"
+	endsAtOnce = "atexit_sleep_ms=0"
+)
 
 // swift is a program without the race detector where the tests have it, else "". Tests that run it some hundred times, and
 // labs that are processes of their own, would take many minutes with it; every other run of the command line has it, and the
@@ -29,7 +37,7 @@ func (s suite) Run() int {
 	folder, err := os.MkdirTemp("", "pxrun-swift-")
 	if err == nil {
 		defer os.RemoveAll(folder)
-		err = s.build(filepath.Join(folder, "pxrun"))
+		err = errors.Join(s.build(filepath.Join(folder, "pxrun")), os.Setenv(raceEnv, endsAtOnce))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
