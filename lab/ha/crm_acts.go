@@ -27,29 +27,35 @@ func (c *crm) fence(node string) bool {
 var removableLocks = []string{"backup", "mounted", "migrate", "clone", "rollback", "snapshot", "snapshot-delete", "suspending", "suspended"}
 
 func (c *crm) steal(sid, from, to string) error {
-	kind, id, ok := parseSID(sid)
+	old, ok := guestFile(sid, from)
 	if !ok {
 		return fmt.Errorf("unable to parse service id '%s'", sid)
 	}
-	folder := map[string]string{"vm": "qemu-server", "ct": "lxc"}[kind]
-	place := func(node string) string { return "nodes/" + node + "/" + folder + "/" + id + ".conf" }
-	text, err := read(c.view, place(from))
+	text, err := read(c.view, old)
 	if err != nil {
 		return err
 	}
 	if clean, removed := withoutLock(string(text)); removed != "" {
 		c.log(fmt.Sprintf("removed leftover lock '%s' from recovered service '%s' to allow its start.", removed, sid))
-		if err := replace(c.view, place(from), []byte(clean)); err != nil {
+		if err := replace(c.view, old, []byte(clean)); err != nil {
 			return err
 		}
 	}
 	if from == to {
 		return nil
 	}
-	if err := c.view.Rename(pve+place(from), pve+place(to)); err != nil {
-		return errors.New("rename '" + pve + place(from) + "' failed: " + err.Error())
+	there, _ := guestFile(sid, to)
+	if err := c.view.Rename(pve+old, pve+there); err != nil {
+		return errors.New("rename '" + pve + old + "' failed: " + err.Error())
 	}
 	return nil
+}
+
+// guestFile is the config of a service's guest on a node, below /etc/pve.
+func guestFile(sid, node string) (path string, ok bool) {
+	kind, id, ok := parseSID(sid)
+	folder := map[string]string{"vm": "qemu-server", "ct": "lxc"}[kind]
+	return "nodes/" + node + "/" + folder + "/" + id + ".conf", ok
 }
 
 // withoutLock takes a removable lock out of a guest's config. Snapshots, which follow in sections, have none.

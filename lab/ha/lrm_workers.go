@@ -207,11 +207,24 @@ func (l *lrm) carryOut(ctx context.Context, sid, order, target string, timeout t
 		}
 		if err != nil {
 			fail(err)
+		}
+		if err != nil && l.holds(sid) {
 			l.log("service " + sid + " not moved (migration error)")
 			return exitError
 		}
 	}
 	return exitOK
+}
+
+// holds reports whether the config of a service lies on the LRM's node: by that, and not by how its task ended, it is told whether a
+// migration has failed.
+func (l *lrm) holds(sid string) bool {
+	path, ok := guestFile(sid, l.node.Name())
+	if !ok {
+		return true
+	}
+	text, err := read(l.view, path)
+	return err != nil || text != nil
 }
 
 // settle takes in the outcome of a worker.

@@ -204,14 +204,17 @@ func (m *Move) byHand(ctx context.Context, t module.Target) error {
 	c := transport.Command{Argv: m.command(), Mutates: true}
 	var lines Tail
 	c.Output = func(_ transport.Stream, line string) { lines.Add(line) }
-	r, err := t.Detach(ctx, m.Guest.Node, module.Job{Name: jobName(m.Guest.ID), Command: c, Timeout: m.Timeout})
+	r, err := m.detached(ctx, t, module.Job{Name: jobName(m.Guest.ID), Command: c, Timeout: m.Timeout})
 	lines.Add(string(r.Stdout))
 	lines.Add(string(r.Stderr))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	var failed error
+	var lost *lostError
 	switch {
+	case errors.As(err, &lost):
+		return err
 	case err != nil && m.EndStalled && m.running && m.Guest.Kind == guest.VM:
 		if stalled := m.end(ctx, t, lines.Text()); stalled != nil {
 			return stalled
