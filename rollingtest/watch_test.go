@@ -36,7 +36,9 @@ type watch struct {
 	faultAt time.Duration     // when the last fault took something down
 	fault   bool              // whether one did
 	hits    map[int]int       // of the lab's faults
-	runs    map[int][]string  // where each guest ran at the last tick
+	now     map[int][]string  // where each guest runs
+	full    map[string][]int  // which guests run on each node
+	runs    map[int][]string  // where each guest ran last
 	since   map[string]time.Duration
 	excused map[int]string // guests that a fault stopped
 	must    map[int]placed // guests that ran in the beginning
@@ -104,6 +106,12 @@ func (v *watch) look() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.ticks++
+	v.now, v.full = v.w.lab.Guests().Places(), map[string][]int{}
+	for _, g := range v.w.shape.guests {
+		for _, node := range v.now[g.ID] {
+			v.full[node] = append(v.full[node], g.ID)
+		}
+	}
 	v.faults()
 	out := v.nodes()
 	if len(out) > max(1, v.w.shape.out) {
@@ -139,8 +147,10 @@ func (v *watch) nodes() []string {
 		sent := strings.Contains(string(text), "boot_id "+v.boot[h.Name]+"\n")
 		if sent && !v.sent[h.Name] {
 			v.taken, v.takenAt = true, v.w.lab.Clock().Elapsed()
-			for _, id := range v.on(h.Name) {
-				v.breach("%s is restarted while guest %d runs on it", h.Name, id)
+			for _, id := range v.full[h.Name] {
+				if !v.must[id].left && slices.Contains(v.w.lab.Guests().Where(id), h.Name) { // still: the file was read later than the guests
+					v.breach("%s is restarted while guest %d runs on it", h.Name, id)
+				}
 			}
 		}
 		if fell := v.up[h.Name] && !up || v.boot[h.Name] != "" && boot != v.boot[h.Name] && up; fell && !v.sent[h.Name] && !sent {
@@ -160,20 +170,9 @@ func (v *watch) nodes() []string {
 	return out
 }
 
-// on are the guests that run on a node now.
-func (v *watch) on(node string) []int {
-	var ids []int
-	for _, g := range v.w.shape.guests {
-		if slices.Contains(v.w.lab.Guests().Where(g.ID), node) {
-			ids = append(ids, g.ID)
-		}
-	}
-	return ids
-}
-
 func (v *watch) guests() {
 	for _, g := range v.w.shape.guests {
-		where := v.w.lab.Guests().Where(g.ID)
+		where := v.now[g.ID]
 		if len(where) > 1 {
 			v.breach("guest %d runs on %s at once", g.ID, strings.Join(where, " and "))
 		}
@@ -192,7 +191,7 @@ func (v *watch) guests() {
 func (v *watch) quorum() {
 	for _, name := range v.w.shape.names() {
 		view, _ := v.w.lab.Node(name)
-		without := v.up[name] && !v.sent[name] && len(v.on(name)) > 0 && !view.Quorate
+		without := v.up[name] && !v.sent[name] && len(v.full[name]) > 0 && !view.Quorate
 		if v.lasting("quorum "+name, without, quorumHolds) && v.blamed() {
 			v.breach("%s runs guests without quorum: %d of %d votes, it sees %s", name, view.Total, view.Expected, strings.Join(view.Members, ", "))
 		}

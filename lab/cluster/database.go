@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -26,6 +27,7 @@ type database struct {
 	parsedAt   uint64
 	// listed are all guests as of listedAt of guestSeq, which is never 0.
 	listed   []guest
+	said     []string // how a view names them
 	listedAt int
 }
 
@@ -186,9 +188,20 @@ func guestOf(p string) (guest, bool) {
 // guests lists all guests by id. The list must not be changed.
 func (d *database) guests() []guest {
 	if d.listedAt != d.guestSeq {
-		d.listed, d.listedAt = d.listGuests(), d.guestSeq
+		d.listed, d.said, d.listedAt = d.listGuests(), nil, d.guestSeq
 	}
 	return d.listed
+}
+
+// guestNames is the list of guests in words, which must not be changed either.
+func (d *database) guestNames() []string {
+	list := d.guests()
+	if d.said == nil {
+		for _, g := range list {
+			d.said = append(d.said, fmt.Sprintf("%s %d on %s", g.kind, g.id, g.node))
+		}
+	}
+	return d.said
 }
 
 func (d *database) listGuests() []guest {

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -196,9 +195,7 @@ func (n *Node) View() View {
 		}
 	}
 	if n.pmx.running {
-		for _, g := range n.pmx.db.guests() {
-			v.Guests = append(v.Guests, fmt.Sprintf("%s %d on %s", g.kind, g.id, g.node))
-		}
+		v.Guests = n.pmx.db.guestNames()
 	}
 	return v
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,6 +137,21 @@ func (w *World) Where(id int) []string {
 		}
 	}
 	slices.Sort(out)
+	return out
+}
+
+// Places are the nodes on which each guest that runs now does.
+func (w *World) Places() map[int][]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[int][]string{}
+	for _, name := range slices.Sorted(maps.Keys(w.hosts)) {
+		for id, i := range w.hosts[name].running {
+			if i.status() == "running" {
+				out[id] = append(out[id], name)
+			}
+		}
+	}
 	return out
 }
 
