@@ -44,8 +44,8 @@ type Task struct {
 func (t *Tasks) Run(ctx context.Context, p *machine.Proc, task *Task, worker func(context.Context, io.Writer) error) (upid string, code int) {
 	upid, over := t.begin(task)
 	defer over()
-	var logged strings.Builder
-	err := worker(ctx, io.MultiWriter(p.Stdout, &logged))
+	logged := &taskLog{t: t, name: LogPath(upid)}
+	err := worker(ctx, io.MultiWriter(p.Stdout, logged))
 	if ctx.Err() != nil || errors.Is(err, ErrKilled) {
 		t.end(upid, task, logged.String(), errors.New("unexpected status"))
 		return upid, ExitKilled // nobody reads the rest
@@ -65,12 +65,35 @@ func (t *Tasks) Run(ctx context.Context, p *machine.Proc, task *Task, worker fun
 func (t *Tasks) Background(ctx context.Context, task *Task, worker func(context.Context, io.Writer) error) (upid string, err error) {
 	upid, over := t.begin(task)
 	defer over()
-	var logged strings.Builder
-	err = worker(ctx, &logged)
+	logged := &taskLog{t: t, name: LogPath(upid)}
+	err = worker(ctx, logged)
 	if ctx.Err() == nil {
 		t.end(upid, task, logged.String(), err)
 	}
 	return upid, err
+}
+
+// taskLog is the log of a task that runs: whoever reads it finds all that was said so far.
+type taskLog struct {
+	t    *Tasks
+	name string
+
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *taskLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(p)
+	l.t.write(l.name, []byte(l.text.String()), 0o640)
+	return len(p), nil
+}
+
+func (l *taskLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 const (

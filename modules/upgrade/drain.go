@@ -144,20 +144,31 @@ func (d drainer) plan(ctx context.Context, t module.Target, args drainArgs) ([]m
 			Apply:     func(context.Context, module.Target) error { return errors.New("this was a forecast") },
 		}}, nil
 	}
+	changes, waited, err := d.decide(ctx, t, args)
+	if waited && err == nil && len(changes) > 0 {
+		// What the gates waited for may have brought guests, or taken them.
+		changes, _, err = d.decide(ctx, t, args)
+	}
+	return changes, err
+}
+
+// decide reads the cluster and the gates. waited says that the gates were closed at first.
+func (d drainer) decide(ctx context.Context, t module.Target, args drainArgs) (changes []module.Change, waited bool, err error) {
+	node, b := t.Host().Name, t.Block()
 	var away, later, done, failed []string
 	if b != nil {
 		away, later, done, failed = b.Out(), b.Later, b.Done, b.Failed
 	}
 	w, err := look(ctx, t, node, away)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	old, err := readLedger(ctx, t, node)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !slices.Contains(w.Names(), node) {
-		return nil, module.Refusals{{Host: node, Gate: "drain " + node, Saw: "it is no member of the cluster", Want: "a member", Look: "pvecm nodes"}}
+		return nil, false, module.Refusals{{Host: node, Gate: "drain " + node, Saw: "it is no member of the cluster", Want: "a member", Look: "pvecm nodes"}}
 	}
 	e := emptying{node: node, args: args, w: w, old: old, workers: workersOf(w, args)}
 	s := d.situation(w, args, node, away)
@@ -167,23 +178,23 @@ func (d drainer) plan(ctx context.Context, t module.Target, args drainArgs) ([]m
 	}
 	plans := rolling.Targets(s, node, away)
 	if refusals := refusalsOf("drain "+node, blocksOf(plans)); len(refusals) > 0 {
-		return nil, refusals
+		return nil, false, refusals
 	}
-	changes := e.changes(t, plans)
+	changes = e.changes(t, plans)
 	if len(changes) == 0 {
-		return nil, nil
+		return nil, false, nil
 	}
-	refusals, err := mayGoDown(ctx, t, node, gateOptions{
+	refusals, waited, err := mayGoDown(ctx, t, node, gateOptions{
 		Gate: "drain " + node, Away: away, Tolerate: args.Tolerate, CephAccept: args.Accept, Ignore: args.Ignore,
 		Noout: old.noouts(), Settle: args.Wait,
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if len(refusals) > 0 {
-		return nil, refusals
+		return nil, waited, refusals
 	}
-	return changes, nil
+	return changes, waited, nil
 }
 
 // workersOf is how many guests may leave the node at once.

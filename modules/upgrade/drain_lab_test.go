@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/pxrun/pxrun/engine/module"
@@ -101,6 +102,24 @@ func TestDrainAndRelease(t *testing.T) {
 	changes, err := tgt.Plan(release(), "")
 	require.NoError(t, err)
 	require.Empty(t, changes)
+}
+
+// A guest that somebody moves to the node meanwhile is waited for, and then moved away with the others.
+func TestAGuestOnItsWayToTheNode(t *testing.T) {
+	t.Parallel()
+	tgt := drainLab(t, nil)
+	addGuest(t, tgt, "pve2", onSAN(100))
+	addGuest(t, tgt, "pve3", onSAN(101))
+	tgt.Fault(lab.Fault{Kind: "slow", Value: "1m", Phase: "migrate:locked:101"})
+	tgt.Must("pve3", "(qm migrate 101 pve2 --online 1 >/dev/null 2>&1 &)")
+	tgt.Eventually("pve3", "grep -q :qmigrate:101: /var/log/pve/tasks/active")
+	made := strings.Join(tgt.Converge(drainModule(), ""), "\n")
+	require.Contains(t, made, "move vm 100")
+	require.Contains(t, made, "move vm 101")
+	for _, id := range []int{100, 101} {
+		require.Len(t, tgt.Lab.Guests().Where(id), 1)
+		require.NotContains(t, tgt.Lab.Guests().Where(id), "pve2")
+	}
 }
 
 // A node that has failed in the run may go down at any time, or be down: it is counted as gone although it answers, and gets no guests.

@@ -12,10 +12,15 @@ type gateOptions = gates.Options
 
 // mayGoDown reads, right before a disruptive act, everything that says whether a node may be down: quorum without it, the other
 // nodes, corosync's links, the HA manager, Ceph, tasks in progress and, with o.Empty, running guests. Those that are under way in
-// the same rolling block count as gone. The readings are recorded. No refusal means yes; what could not be read is a refusal.
-func mayGoDown(ctx context.Context, t module.Target, node string, o gateOptions) (module.Refusals, error) {
+// the same rolling block count as gone. The readings are recorded. No refusal means yes; what could not be read is a refusal. waited says that some gate
+// was closed at first.
+func mayGoDown(ctx context.Context, t module.Target, node string, o gateOptions) (refused module.Refusals, waited bool, err error) {
 	o.Coming = o.Empty
-	return gates.Check(ctx, t, node, inBlock(t, node, o))
+	refused, waited, err = gates.Check(ctx, t, node, inBlock(t, node, o))
+	if err == nil && len(refused) == 0 {
+		err = module.GoOn(ctx, t, node) // it may have waited
+	}
+	return refused, waited, err
 }
 
 // inBlock fills in what the target knows.

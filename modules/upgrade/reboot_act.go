@@ -25,7 +25,7 @@ func restart(ctx context.Context, t module.Target, host string, args rebootArgs)
 	}
 	o := gateOptionsOf(ctx, t, host, args)
 	o.Settle = args.Wait
-	refusals, err := mayGoDown(ctx, t, host, o)
+	refusals, _, err := mayGoDown(ctx, t, host, o)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,6 @@ package gates
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,15 +54,6 @@ type ReadOptions struct {
 	NoStop, NoGuests, NoCeph bool
 }
 
-// Worker is a running task.
-type Worker struct {
-	Node, Type, ID string
-	// To is where a migration leads, "" if its log does not say so yet.
-	To string
-}
-
-func (w Worker) String() string { return strings.TrimSpace(w.Type+" "+w.ID) + " on " + w.Node }
-
 const (
 	readSeconds  = 10
 	probeTimeout = 60 * time.Second
@@ -77,35 +66,16 @@ var membership = func() []frame.Read {
 	})
 }()
 
-// workers lists the running tasks of a node: those in the list of active tasks whose process still is the one that they name
-// (reference §1.5), with the line of a migration's log that says where it leads.
-const workers = `sh -c 'f=/var/log/pve/tasks/active; [ -e "$f" ] || exit 0
-while read -r upid rest; do
-	case $upid in UPID:*:*:*:*:*:*) ;; *) continue;; esac
-	old=$IFS; IFS=:; set -- $upid; IFS=$old
-	[ -n "$3" ] || continue
-	read -r stat <"/proc/$((0x$3))/stat" || continue
-	echo "$upid ${stat##*) }"
-	case $6 in qmigrate|vzmigrate) ;; *) continue;; esac
-	d=${5%?}; grep -m 1 -o "to node .[A-Za-z0-9-]*" "/var/log/pve/tasks/${5#"$d"}/$upid"
-done <"$f" 2>/dev/null; exit 0'`
-
-// replicating lists the processes of replication jobs that are under way, if they exist.
-const replicating = `sh -c 'f=/var/lib/pve-manager/pve-replication-state.json; [ -e "$f" ] || exit 0
-for p in $(grep -oE "\"pid\" *: *\"?[0-9]+" "$f" | grep -oE "[0-9]+$"); do [ -d "/proc/$p" ] && echo "$p"; done; exit 0'`
-
 var (
-	workersRead = frame.Read{Name: "workers", Seconds: readSeconds, Command: workers}
-	cephRead    = frame.Read{Name: "ceph_conf", Seconds: readSeconds, Pmxcfs: true, Command: `sh -c 'if [ -e /etc/pve/ceph.conf ]; then echo yes; else stat /etc/pve/local >/dev/null && echo no; fi'`}
-	ownReads    = []frame.Read{
+	cephRead = frame.Read{Name: "ceph_conf", Seconds: readSeconds, Pmxcfs: true, Command: `sh -c 'if [ -e /etc/pve/ceph.conf ]; then echo yes; else stat /etc/pve/local >/dev/null && echo no; fi'`}
+	ownReads = []frame.Read{
 		{Name: "version", Seconds: readSeconds, Command: `sh -c 'if [ -e /usr/bin/pveversion ]; then echo pve; fi'`},
-		{Name: "replicating", Seconds: readSeconds, Command: replicating},
 		{Name: "ceph_dirs", Seconds: readSeconds, Command: `sh -c 'for d in /var/lib/ceph/osd/ceph-* /var/lib/ceph/mon/ceph-*; do if [ -d "$d" ]; then echo "${d#/var/lib/ceph/}"; fi; done'`},
 	}
 	clockRead  = frame.Read{Name: "clock", Seconds: readSeconds, Command: "date +%s"}
-	otherProbe = probe(membership, []frame.Read{clockRead, workersRead})
+	otherProbe = probe(membership, []frame.Read{clockRead}, taskReads)
 	// tellingProbe asks also for what all nodes have alike.
-	tellingProbe = probe(membership, []frame.Read{clockRead, workersRead, cephRead}, ha.Reads())
+	tellingProbe = probe(membership, []frame.Read{clockRead, cephRead}, taskReads, ha.Reads())
 )
 
 func probe(reads ...[]frame.Read) transport.Command {
@@ -136,7 +106,7 @@ func Read(ctx context.Context, t module.Target, node string, o ReadOptions) Fact
 		command := otherProbe
 		switch {
 		case name == node:
-			command = probe(membership, []frame.Read{clockRead, workersRead, cephRead}, ownReads, o.Extra)
+			command = probe(membership, []frame.Read{clockRead, cephRead}, taskReads, ownReads, o.Extra)
 		case asked < witnesses && !slices.Contains(o.Away, name):
 			command = tellingProbe
 			asked++
@@ -215,31 +185,7 @@ func (r *reader) own() {
 	r.f.Own = answers
 	text, why := answers["version"].Found()
 	r.f.Proxmox = r.f.Err != nil || why != "" || strings.TrimSpace(string(text)) == "pve"
-	for _, s := range r.f.States {
-		a, asked := r.said[s.Host]["workers"]
-		if !asked {
-			continue
-		}
-		list, err := parseWorkers(s.Host, a)
-		if err != nil && s.Host == r.node {
-			r.f.WorkersErr = err
-		}
-		for _, w := range list {
-			if s.Host == r.node || w.To == r.node {
-				r.f.Workers = append(r.f.Workers, w)
-			}
-		}
-	}
-	text, why = answers["replicating"].Found()
-	if why != "" && r.f.WorkersErr == nil {
-		r.f.WorkersErr = errors.New("whether replication runs: " + why)
-	}
-	for range strings.Fields(string(text)) {
-		r.f.Workers = append(r.f.Workers, Worker{Node: r.node, Type: "replication"})
-	}
-	if r.f.Err != nil && r.f.WorkersErr == nil {
-		r.f.WorkersErr = r.f.Err
-	}
+	r.tasks()
 }
 
 // clocks takes the nodes' clocks.
@@ -251,34 +197,6 @@ func (r *reader) clocks() {
 			r.f.Clocks[nameOf(s)] = time.Unix(seconds, 0)
 		}
 	}
-}
-
-// parseWorkers reads the answer to the question for running tasks.
-func parseWorkers(host string, a frame.Answer) ([]Worker, error) {
-	if a.RC != 0 {
-		return nil, fmt.Errorf("%s: its running tasks cannot be read: %s", host, strings.TrimSpace(string(a.Text)))
-	}
-	var out []Worker
-	current := -1
-	for line := range strings.Lines(string(a.Text)) {
-		f := strings.Fields(line)
-		if len(f) == 3 && f[0] == "to" && f[1] == "node" && current >= 0 {
-			out[current].To = strings.Trim(f[2], "'\"")
-			continue
-		}
-		current = -1
-		if len(f) < 21 || !strings.HasPrefix(f[0], "UPID:") {
-			continue
-		}
-		part := strings.Split(f[0], ":")
-		// Of a process with that number: state is its third field, the time of its start the 22nd.
-		if start, err := strconv.ParseUint(part[3], 16, 64); err != nil || strconv.FormatUint(start, 10) != f[20] {
-			continue // the number is another process's by now
-		}
-		out = append(out, Worker{Node: host, Type: part[5], ID: part[6]})
-		current = len(out) - 1
-	}
-	return out, nil
 }
 
 // elsewhere takes what all nodes have alike from a quorate one, the two that were asked for it first.

@@ -72,16 +72,18 @@ type Judgement struct {
 }
 
 // Check reads the gates of a node right before it is taken down, again and again for o.Settle while those that are closed may still
-// open, and records the last reading. No refusal means that the node may go down now.
-func Check(ctx context.Context, t module.Target, node string, o Options) (module.Refusals, error) {
+// open, and records the last reading. No refusal means that the node may go down now. waited says that it was not so at first: what was
+// seen of the node before may be old.
+func Check(ctx context.Context, t module.Target, node string, o Options) (refused module.Refusals, waited bool, err error) {
 	var j Judgement
-	looked := false
+	looks := 0
 	look := func(ctx context.Context) error {
 		now := Look(ctx, t, node, o)
 		if ctx.Err() != nil {
 			return context.Cause(ctx) // what was cut off explains nothing
 		}
-		j, looked = now, true
+		j = now
+		looks++
 		switch refusals := j.Refusals(o.Gate); {
 		case len(refusals) == 0:
 			return nil
@@ -91,7 +93,6 @@ func Check(ctx context.Context, t module.Target, node string, o Options) (module
 			return refusals
 		}
 	}
-	var err error
 	if o.Settle <= 0 {
 		err = look(ctx)
 	} else {
@@ -99,15 +100,15 @@ func Check(ctx context.Context, t module.Target, node string, o Options) (module
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case !looked:
-		return nil, fmt.Errorf("%s: its gates could not be read: %w", node, err)
+		return nil, false, context.Cause(ctx)
+	case looks == 0:
+		return nil, false, fmt.Errorf("%s: its gates could not be read: %w", node, err)
 	}
 	j.record(t)
 	if refusals := j.Refusals(o.Gate); len(refusals) > 0 {
-		return refusals, nil // that it timed out is told by what is still closed
+		return refusals, looks > 1, nil // that it timed out is told by what is still closed
 	}
-	return nil, err
+	return nil, looks > 1, err
 }
 
 // Look reads and judges once, and records nothing.

@@ -407,3 +407,32 @@ func TestRunningTasks(t *testing.T) {
 	_, err = parseWorkers("pve2", frame.Answer{RC: 124})
 	require.Error(t, err)
 }
+
+func TestRunningReplication(t *testing.T) {
+	t.Parallel()
+	state := `{"100":{"local/pve2":{"pid":411,"ptime":"5","last_sync":1}},"101":{"local/pve1":{"pid":"412"},"local/pve2":{"last_sync":3}}}`
+	for name, test := range map[string]struct {
+		text string
+		rc   int
+		want []Worker
+		err  string
+	}{
+		"none":            {},
+		"nothing runs":    {text: state},
+		"one of two runs": {text: state + "\n411\n", want: []Worker{{Node: "pve3", Type: "replication", ID: "100", To: "pve2"}}},
+		"both":            {text: state + "\n411\n412\n", want: []Worker{{Node: "pve3", Type: "replication", ID: "100", To: "pve2"}, {Node: "pve3", Type: "replication", ID: "101", To: "pve1"}}},
+		"no sense":        {text: "{\n411\n", err: "the state of replication makes no sense"},
+		"no answer":       {rc: 124, err: "no answer within its time limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := parseReplication("pve3", frame.Answer{Text: []byte(test.text), RC: test.rc})
+			require.Equal(t, test.want, got)
+			if test.err != "" {
+				require.ErrorContains(t, err, test.err)
+				return
+			}
+			require.NoError(t, err)
+		})
+	}
+}

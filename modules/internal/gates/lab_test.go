@@ -117,10 +117,12 @@ func guestsCount(t *testing.T, tgt *labkit.Target) {
 
 func tasksCount(t *testing.T, tgt *labkit.Target) {
 	t.Helper()
-	id := fault(t, tgt, lab.Fault{Kind: "slow", Value: "3m", Phase: "migrate:locked"})
+	id := fault(t, tgt, lab.Fault{Kind: "slow", Value: "6m", Phase: "migrate:locked"})
 	tgt.Must("pve2", "(qm migrate 101 pve1 >/dev/null 2>&1 &)")
 	becomes(t, tgt, "pve2", gates.Options{Empty: true}, map[string]string{gates.Tasks: "in progress: qmigrate 101 on pve2"})
 	becomes(t, tgt, "pve2", gates.Options{Empty: true, Ignore: []string{gates.Tasks}}, all)
+	becomes(t, tgt, "pve1", gates.Options{}, map[string]string{gates.Tasks: "in progress: qmigrate 101 on pve2 to pve1"})
+	becomes(t, tgt, "pve3", gates.Options{}, all)
 	require.NoError(t, tgt.Lab.ClearFault(id))
 	becomes(t, tgt, "pve2", gates.Options{Empty: true}, all)
 }
@@ -204,11 +206,12 @@ func TestCheckWaitsForWhatPassesAndRecordsWhatItSaw(t *testing.T) {
 	fault(t, tgt, lab.Fault{Kind: "slow", Value: "3m", Phase: "migrate:locked"})
 	tgt.Must("pve2", "(qm migrate 101 pve1 >/dev/null 2>&1 &)")
 	becomes(t, tgt, "pve2", gates.Options{}, map[string]string{gates.Tasks: "qmigrate 101"})
-	refusals, err := gates.Check(t.Context(), tgt, "pve2", gates.Options{Gate: "reboot pve2", Empty: true})
+	refusals, _, err := gates.Check(t.Context(), tgt, "pve2", gates.Options{Gate: "reboot pve2", Empty: true})
 	require.NoError(t, err)
-	require.ErrorContains(t, refusals, "pve2: refused: reboot pve2\n  saw: in progress: qmigrate 101 on pve2\n  wanted: no backup")
-	refusals, err = gates.Check(t.Context(), tgt, "pve2", gates.Options{Gate: "reboot pve2", Empty: true, Settle: 10 * time.Minute})
+	require.ErrorContains(t, refusals, "pve2: refused: reboot pve2\n  saw: in progress: qmigrate 101 on pve2 to pve1\n  wanted: no backup")
+	refusals, waited, err := gates.Check(t.Context(), tgt, "pve2", gates.Options{Gate: "reboot pve2", Empty: true, Settle: 10 * time.Minute})
 	require.NoError(t, err)
+	require.True(t, waited)
 	require.Empty(t, refusals)
 	var names []string
 	var votes module.Votes
@@ -231,7 +234,7 @@ func TestAGateThatDoesNotOpenByItselfIsNotWaitedFor(t *testing.T) {
 	tgt.Form()
 	require.NoError(t, tgt.Lab.AddGuest(t.Context(), "pve2", labguest.Spec{ID: 100, Running: true}))
 	start := tgt.Lab.Clock().Elapsed()
-	refusals, err := gates.Check(t.Context(), tgt, "pve2", gates.Options{Gate: "reboot pve2", Empty: true, Settle: time.Hour})
+	refusals, _, err := gates.Check(t.Context(), tgt, "pve2", gates.Options{Gate: "reboot pve2", Empty: true, Settle: time.Hour})
 	require.NoError(t, err)
 	require.ErrorContains(t, refusals, "vm:100 running on it")
 	require.Less(t, tgt.Lab.Clock().Elapsed()-start, 30*time.Minute)
@@ -244,12 +247,12 @@ func TestGatesThatWereNotReadAreClosed(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("stopped"))
 	for _, settle := range []time.Duration{0, time.Minute} {
-		refusals, err := gates.Check(ctx, tgt, "pve1", gates.Options{Gate: "restart pve1", Settle: settle})
+		refusals, _, err := gates.Check(ctx, tgt, "pve1", gates.Options{Gate: "restart pve1", Settle: settle})
 		require.ErrorContains(t, err, "stopped")
 		require.Empty(t, refusals)
 	}
 	cutOff := &stopping{Target: tgt}
-	_, err := gates.Check(t.Context(), cutOff, "pve1", gates.Options{Gate: "restart pve1", Settle: time.Minute})
+	_, _, err := gates.Check(t.Context(), cutOff, "pve1", gates.Options{Gate: "restart pve1", Settle: time.Minute})
 	require.ErrorContains(t, err, "pve1: its gates could not be read: the run is stopped")
 }
 
@@ -266,7 +269,7 @@ func TestAPlainHostHasNoGates(t *testing.T) {
 	tgt := labkit.New(t, 1, func(s *lab.Spec) {
 		s.Hosts = append(s.Hosts, lab.HostSpec{Name: "arbiter", Address: "192.0.2.50"})
 	})
-	refusals, err := gates.Check(t.Context(), tgt, "arbiter", gates.Options{Gate: "restart arbiter", Empty: true, Settle: time.Minute})
+	refusals, _, err := gates.Check(t.Context(), tgt, "arbiter", gates.Options{Gate: "restart arbiter", Empty: true, Settle: time.Minute})
 	require.NoError(t, err)
 	require.Empty(t, refusals)
 }

@@ -12,7 +12,7 @@ var harmless = []string{"vncproxy", "vncshell", "termproxy", "spiceproxy", "spic
 
 // tasks looks for work in progress on the node that its going down would cut off.
 func (f Facts) tasks() Verdict {
-	const want, look = "no backup, migration, replication or other task in progress on the node", "pvenode task list --source active"
+	const want, look = "no backup, migration, replication or other task in progress on the node or towards it", "pvenode task list --source active"
 	if f.WorkersErr != nil {
 		return closed(Tasks, f.WorkersErr.Error(), want, look, "")
 	}
