@@ -10,9 +10,11 @@ import (
 	"github.com/pxrun/pxrun/lab/machine"
 )
 
-// addUnit makes the unit of a daemon, whose start and stop the cluster hears of.
+// addUnit makes the unit of a daemon, whose start and stop the cluster hears of. The caller does not hold the lock.
 func (n *Node) addUnit(c *Cluster, d *daemon, dir string) {
+	n.model.mu.Lock()
 	d.node = n
+	n.model.mu.Unlock()
 	kind := map[string]string{"mon": "cluster monitor daemon", "mgr": "cluster manager daemon", "osd": "object storage daemon osd." + d.id, "mds": "metadata server daemon"}[d.kind]
 	n.m.AddUnit(machine.Unit{
 		Name: d.unit(), Description: "Ceph " + kind, Command: fmt.Sprintf("/usr/bin/ceph-%s -f --cluster ceph --id %s --setuser ceph --setgroup ceph", d.kind, d.id),
