@@ -113,7 +113,7 @@ func pendingMaintenance(s *ha.State, node string) bool {
 	})
 }
 
-// entered reports whether the CRM knows the node as in maintenance.
+// entered reports whether the CRM has the node in maintenance; without any service it is enough that its LRM is (reference §5.6).
 func (f *evacuation) entered(s *ha.State) error {
 	lrm := s.LRMs[f.node]
 	switch {
@@ -121,8 +121,11 @@ func (f *evacuation) entered(s *ha.State) error {
 		return errors.New("the command still waits for the HA master (look: ha-manager status)")
 	case !slices.Contains(s.Manager.Maintenance, f.node) && s.Manager.Nodes[f.node] != "maintenance":
 		return fmt.Errorf("the HA master took the command and does nothing: it has %s as %s (look: ha-manager status; journalctl -u pve-ha-crm on %s)", f.node, s.Manager.Nodes[f.node], s.Manager.Master)
-	case s.Manager.Nodes[f.node] != "maintenance" && lrm.Mode != "maintenance":
-		return fmt.Errorf("maintenance is asked for, and the HA manager has %s as %s", f.node, s.Manager.Nodes[f.node])
+	case s.Manager.Nodes[f.node] == "maintenance":
+		return nil
+	case len(s.Manager.Services) > 0 || lrm.Mode != "maintenance":
+		// That its agent has the mode already is not enough: before the manager has it, no guest is taken away.
+		return fmt.Errorf("maintenance is asked for, and the HA manager has %s as %s, its agent in mode %s (look: ha-manager status)", f.node, s.Manager.Nodes[f.node], lrm.Mode)
 	}
 	return nil
 }
@@ -149,6 +152,9 @@ func (f *evacuation) left(ctx context.Context, t module.Target, s *ha.State) err
 		if f.tries[sid] >= vainTries {
 			return module.Fatal(fmt.Errorf("the HA manager has tried %d times to move %s away from %s, and failed", f.tries[sid], sid, f.node))
 		}
+	}
+	if err := f.entered(s); err != nil {
+		return err // an agent that is restarted gives the node back for a moment
 	}
 	if len(here) > 0 {
 		return fmt.Errorf("still on it: %s (look: ha-manager status)", strings.Join(here, ", "))
