@@ -49,6 +49,7 @@ var rules = []struct {
 	{"modules/…", []string{"engine", "engine/event", "runbooks", "internal/sshx", "internal/journal", "lab/…", "cli", "github.com/hashicorp/hcl/v2/…", "golang.org/x/crypto/ssh"}, "a module knows only its contract and Proxmox"},
 	{"inventory", []string{"engine/…", "runbooks", "modules/…", "internal/sshx", "internal/pve/…", "lab/…", "cli", "github.com/hashicorp/hcl/v2/…"}, "the inventory is plain data"},
 	{"runbooks", []string{"modules/…", "internal/sshx", "internal/pve/…", "internal/report", "internal/journal", "lab/…", "cli"}, "the language connects to nothing and knows no module"},
+	{"lua/…", []string{"engine", "engine/module", "runbooks", "inventory", "modules/…", "internal/sshx", "internal/pve/…", "internal/report", "internal/journal", "lab/…", "cli"}, "a script's host is an interface"},
 	{"internal/pve/…", []string{"runbooks", "modules/…", "internal/sshx", "lab/…", "cli"}, "what Proxmox is does not depend on who asks"},
 	{"internal/transport/…", []string{"engine/…", "runbooks", "modules/…", "internal/sshx", "internal/pve/…", "lab/…", "cli"}, "the transport is a contract"},
 	{"internal/sshx", []string{"engine", "engine/event", "runbooks", "modules/…", "internal/pve/…", "lab/…", "cli"}, "SSH knows hosts, not what is done on them"},

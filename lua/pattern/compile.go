@@ -268,3 +268,6 @@ func (c *compiler) brackets() (set, error) {
 		}
 	}
 }
+
+// Anchored reports whether the pattern is held to where it is tried, by a ^ at its beginning.
+func (p *Pattern) Anchored() bool { return p.anchored }
