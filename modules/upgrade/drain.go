@@ -42,7 +42,7 @@ type drainArgs struct {
 	OnStall  string             `hcl:"on_stall,optional" default:"block" oneof:"block shutdown" doc:"What is done with a machine whose move reaches move_timeout, since it writes memory faster than the network carries: the move is ended, and the machine is left where it is, or shut down."`
 	Attempts int                `hcl:"attempts,optional" default:"2" min:"1" max:"10" doc:"How often a move is tried."`
 	Wait     time.Duration      `hcl:"wait,optional" default:"5m" doc:"For how long gates that may open by themselves are read again before the node is refused."`
-	Tolerate inventory.NodeRefs `hcl:"tolerate,optional" doc:"Other nodes that may be down or in maintenance." example:"[cluster.lab.pve5]"`
+	Tolerate inventory.NodeRefs `hcl:"tolerate,optional" doc:"Other nodes that may be down or in maintenance, and nodes that may go although somebody else has them in maintenance." example:"[cluster.lab.pve5]"`
 	Accept   []string           `hcl:"ceph_accept,optional" doc:"Health checks of Ceph that do not count." example:"[\"POOL_TOO_MANY_PGS\"]"`
 	Ignore   []string           `hcl:"ignore,optional" doc:"Gates that do not count: others, links, ha, tasks, ceph_flags." example:"[\"ha\"]"`
 }
@@ -171,6 +171,9 @@ func (d drainer) decide(ctx context.Context, t module.Target, args drainArgs) (c
 		return nil, false, module.Refusals{{Host: node, Gate: "drain " + node, Saw: "it is no member of the cluster", Want: "a member", Look: "pvecm nodes"}}
 	}
 	e := emptying{node: node, args: args, w: w, old: old, workers: workersOf(w, args)}
+	if refusals := e.taken(); len(refusals) > 0 {
+		return nil, false, refusals
+	}
 	s := d.situation(w, args, node, away)
 	s.Done, s.Failed = done, failed
 	for _, name := range later {

@@ -107,6 +107,18 @@ func (e emptying) wantsMaintenance() (used, enter bool) {
 	return true, m == nil || !slices.Contains(m.Maintenance, e.node)
 }
 
+// taken refuses a node that somebody else has in maintenance: whoever works on it would find it emptied and restarted.
+func (e emptying) taken() module.Refusals {
+	ours := e.old != nil && e.old.Maintenance
+	if ours || e.w.HA == nil || e.w.HA.Manager == nil || !slices.Contains(e.w.HA.Manager.Maintenance, e.node) || slices.Contains(e.args.Tolerate, e.node) {
+		return nil
+	}
+	return module.Refusals{{
+		Host: e.node, Gate: "drain " + e.node, Saw: "it is in maintenance, and not by pxrun: somebody may be at work on it", Want: "a node that nobody else works on",
+		Look: "ha-manager status", Override: fmt.Sprintf("ha-manager crm-command node-maintenance disable %s; or tolerate = [%q]", e.node, e.node),
+	}}
+}
+
 // leaveScript ends the maintenance of a node ($1) if it still is in it.
 // What cannot be read is not taken for gone, and a command that still waits for the HA master counts too.
 const leaveScript = `[ "$(stat -c %a /etc/pve/local)" = 755 ] || { echo "/etc/pve is not writable here: no quorum" >&2; exit 1; }
@@ -158,13 +170,22 @@ func (e emptying) move(g guest.Guest, p rolling.Plan) module.Change {
 			Script: bringBackScript, Argv: []string{g.Kind.Tool(), strconv.Itoa(g.ID), p.To, e.node}, Mutates: true, Timeout: e.args.Move,
 		}}
 	}
-	if c.Undo == nil && e.args.OnStall == "shutdown" {
-		// It may be shut down instead.
-		c.Undo = &module.Undo{Host: e.node, Summary: fmt.Sprintf("start %s, if it was shut down", g), Command: transport.Command{
-			Script: startScript, Argv: e.startArgs(g), Mutates: true, Timeout: 5 * time.Minute,
-		}}
+	if e.args.OnStall == "shutdown" && g.Kind == guest.VM {
+		c.Undo = e.stalledBack(g, c.Undo)
 	}
 	return c
+}
+
+// stalledBack is the way back of a machine that may be shut down instead of moved, since its move does not end: back is what brings it home,
+// nil if it stays where it went.
+func (e emptying) stalledBack(g guest.Guest, back *module.Undo) *module.Undo {
+	start := transport.Command{Script: startScript, Argv: e.startArgs(g), Mutates: true, Timeout: 5 * time.Minute}
+	if back == nil {
+		return &module.Undo{Host: e.node, Summary: fmt.Sprintf("start %s, if it was shut down", g), Command: start}
+	}
+	c := back.Command
+	c.Script = `if [ -e "` + stoppedNotes + `vm:$2" ]; then ` + "\n\tset -- \"$1\" \"$2\" \"vm:$2\" \"\"\n" + startScript + "\texit 0\nfi\n" + c.Script
+	return &module.Undo{Host: e.node, Summary: back.Summary, Command: c} // its notes lie on the node
 }
 
 func (e emptying) startArgs(g guest.Guest) []string {
@@ -199,9 +220,9 @@ func (e emptying) stop(g guest.Guest) module.Change {
 	return c
 }
 
-// startScript starts a guest ($2, with the program $1) that was shut down for the node, unless it runs. One that is under HA ($3, wanted in state $4) is started by the
-// HA manager.
-const startScript = `[ -e "` + stoppedNotes + `$3" ] || exit 0
+// startScript starts a guest ($2, with the program $1) that was shut down for the node, or was left to go down with it ($5), unless it runs. One that is under HA ($3,
+// wanted in state $4) is started by the HA manager.
+const startScript = `[ -e "` + stoppedNotes + `$3" ] || [ "$5" = ` + fateLeft + ` ] || exit 0
 if [ -n "$4" ] && [ "$4" != ignored ]; then
 	ha-manager set "$3" --state "$4" || exit 1
 else

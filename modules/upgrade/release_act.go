@@ -38,10 +38,10 @@ func (f filling) leaveMaintenance(ctx context.Context, t module.Target) error {
 		switch {
 		case slices.Contains(s.Manager.Maintenance, f.node) || s.Manager.Nodes[f.node] != "online":
 			return fmt.Errorf("the HA manager has it as %s (look: ha-manager status)", s.Manager.Nodes[f.node])
-		case lrm.Mode != "active" || s.Now.Sub(lrm.Time) > lrmFresh:
-			return fmt.Errorf("its LRM is in mode %s, written %s ago (look: systemctl status pve-ha-lrm)", lrm.Mode, s.Now.Sub(lrm.Time).Round(time.Second))
+		case lrm.Mode != "active":
+			return fmt.Errorf("its LRM is in mode %s (look: systemctl status pve-ha-lrm)", lrm.Mode)
 		}
-		return nil
+		return v.writes(ctx, t, s)
 	}})
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (f filling) haHome(ctx context.Context, t module.Target, v *evacuation, bef
 func (f filling) start(ctx context.Context, t module.Target, g guest.Guest, d ledgerGuest) error {
 	stopped := f.stoppedAt(ctx, t, d.SID)
 	err := runOn(ctx, t, f.node, "start "+g.String(), transport.Command{
-		Script: startScript, Argv: []string{g.Kind.Tool(), strconv.Itoa(g.ID), d.SID, d.State}, Mutates: true, Timeout: f.args.Start,
+		Script: startScript, Argv: []string{g.Kind.Tool(), strconv.Itoa(g.ID), d.SID, d.State, d.Fate}, Mutates: true, Timeout: f.args.Start,
 	})
 	runs := t.WaitFor(ctx, module.Condition{Name: g.String() + " runs", Timeout: f.args.Start, Every: 2 * time.Second, Check: func(ctx context.Context) error {
 		site, failed := moves.ReadFrom(ctx, t, f.w.actor)
