@@ -11,6 +11,7 @@ import (
 var (
 	_ module.Companions = (*target)(nil)
 	_ module.Teller     = (*target)(nil)
+	_ module.Guarded    = (*target)(nil)
 )
 
 // TaskHosts are the names of all hosts of the task.
@@ -25,4 +26,15 @@ func (t *target) Tell(host, text string) {
 	if !t.n.task.Sensitive {
 		t.e.tell(context.Background(), t.n.task.Path, host, event.Note{Text: text, Result: true})
 	}
+}
+
+// GoOn is why nothing more may be begun on a host.
+func (t *target) GoOn(ctx context.Context, host string) error {
+	if t.run == nil {
+		return nil
+	}
+	if err := t.run.stopped(); err != nil {
+		return err
+	}
+	return t.run.confirm(ctx, host)
 }

@@ -74,6 +74,7 @@ type run struct {
 	dropped map[string]string // hosts that are out, and where they failed
 	pending []pendingUndo     // temporary changes in place
 	failure *RunError         // why no further task is begun
+	lease   Lease             // nil where nothing is locked
 	moment  int               // orders what is begun on hosts
 	blocks  map[*Rolling]module.Block
 	worked  map[string]bool // hosts on which the work of a rolling block was begun

@@ -79,6 +79,9 @@ func (r *run) evaluate(ctx context.Context, n *node, subject string, item *Item)
 // change makes one change: first it is written down, with the way back if it is temporary.
 func (r *run) change(ctx context.Context, n *node, act *target, c module.Change) error {
 	shown := n.shownOne(c)
+	if err := r.confirm(ctx, c.Host); err != nil {
+		return err
+	}
 	if c.Undo != nil {
 		undo := *c.Undo
 		if undo.Host == "" {

@@ -48,4 +48,6 @@ func (freeLease) Keep(ctx context.Context) error {
 	return nil
 }
 
+func (freeLease) Confirm(context.Context, string) error { return nil }
+
 func (freeLease) Release(context.Context) error { return nil }

@@ -39,7 +39,29 @@ func (r *run) hold(ctx, work context.Context, patient bool) (release func(), err
 	if err != nil || lease == nil {
 		return func() {}, err
 	}
+	r.mu.Lock()
+	r.lease = lease
+	r.mu.Unlock()
 	return r.e.keep(ctx, lease, func(lost error) { r.stop(lost) }), nil
+}
+
+// confirm refuses a change on a host when the lease cannot be proved to be held: somebody else may be at work.
+func (r *run) confirm(ctx context.Context, host string) error {
+	r.mu.Lock()
+	lease := r.lease
+	r.mu.Unlock()
+	if lease == nil {
+		return nil
+	}
+	err := lease.Confirm(ctx, host)
+	if gone, ok := errors.AsType[*LostLeaseError](err); ok {
+		r.stop(gone)
+		return gone
+	}
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("that no other run is at work could not be proved, so it was not begun: %w", err)
+	}
+	return cause(ctx, err)
 }
 
 // yield gives back the lease that a killed process of this run may have left, for nobody else will before it runs out.
@@ -87,7 +109,6 @@ func (e *Engine) keep(ctx context.Context, lease Lease, lost func(error)) (relea
 	var beside conc.WaitGroup
 	beside.Go(func() {
 		if err := lease.Keep(keeping); err != nil && keeping.Err() == nil {
-			err = fmt.Errorf("the lease was lost, so no further change is begun: %w", err)
 			e.tell(ctx, "", "", event.Warning{Text: err.Error()})
 			lost(err)
 		}

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,4 +125,90 @@ func TestUndoStopsWhenTheLeaseIsLost(t *testing.T) {
 		require.Equal(t, []event.Pending{unset("01OLD", "a")}, left, "what was under way came to its end")
 		require.Equal(t, "1", w.machines["a"].get("m"))
 	})
+}
+
+func TestNoChangeIsBegunWithoutALease(t *testing.T) {
+	t.Run("that was lost", func(t *testing.T) {
+		w := newWorld("a")
+		asked := 0
+		l := &locker{w: w, doubt: func(string) error {
+			if asked++; asked > 1 {
+				return &engine.LostLeaseError{Cause: errors.New("01OTHER was at work")}
+			}
+			return nil
+		}}
+		s, err := w.engine(t, func(c *engine.Config) { c.Locker = l }).
+			apply(t, w.runbook(task("one", kv{Key: "x", Value: "1", Extra: "xx"}), task("two", kv{Key: "y", Value: "1"})))
+		require.ErrorContains(t, err, "the lease was lost, so no further change is begun: 01OTHER was at work")
+		require.Equal(t, []string{"one a failed: set x to 1; not: set xx to 1", "two a not_run; not: set y to 1"}, told(s))
+		require.Equal(t, []string{"lock 1 hosts for 01RUN", "set a x=1", "unlock"}, w.notes())
+	})
+	t.Run("that cannot be confirmed for a while", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld("a")
+			tries := 0
+			l := &locker{w: w, doubt: func(string) error {
+				if tries++; tries == 1 {
+					return &transport.UnreachableError{Host: "a", Phase: "connect", Cause: errors.New("no route to host")}
+				}
+				return nil
+			}}
+			again := func(t *engine.Task) { t.Retry = engine.Retry{Attempts: 2, Delay: time.Minute} }
+			g := w.engine(t, func(c *engine.Config) { c.Locker = l })
+			_, err := g.apply(t, w.runbook(task("one", kv{Key: "x", Value: "1", Temporary: true}, again)))
+			require.NoError(t, err)
+			require.Len(t, bodies[event.UndoRegistered](g.rec), 1, "what was not begun is not written down as begun")
+			require.Len(t, bodies[event.ChangeStarted](g.rec), 1)
+			require.Contains(t, bodies[event.Note](g.rec)[0].Text, "that no other run is at work could not be proved")
+		})
+	})
+}
+
+func TestAChangeThatWaitedAsksWhetherItMayGoOn(t *testing.T) {
+	tests := map[string]struct {
+		doubt     error // from the second question on
+		interrupt bool
+		err       string
+	}{
+		"it may":               {},
+		"the lease was lost":   {doubt: &engine.LostLeaseError{Cause: errors.New("01OTHER has it")}, err: "01OTHER has it"},
+		"the user interrupted": {interrupt: true, err: "interrupted"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld("a")
+				asked := 0
+				l := &locker{w: w, doubt: func(string) error {
+					if asked++; asked > 1 {
+						return tt.doubt
+					}
+					return nil
+				}}
+				interrupts := make(chan struct{}, 1)
+				var said error
+				restart := module.Define(module.Spec{Name: "restart"}, module.Funcs[kv, kvOut]{
+					Plan: func(context.Context, module.Target, kv) ([]module.Change, error) {
+						return []module.Change{{ID: "a/restart", Summary: "restart a", Imperative: true, Apply: func(ctx context.Context, t module.Target) error {
+							if tt.interrupt {
+								interrupts <- struct{}{}
+							}
+							synctest.Wait() // for gates that open
+							said = module.GoOn(ctx, t, "a")
+							return said
+						}}}, nil
+					},
+				})
+				_, err := w.engine(t, func(c *engine.Config) { c.Locker, c.Interrupts = l, interrupts }).
+					apply(t, w.runbook(task("one", kv{}, func(t *engine.Task) { t.Module = restart })))
+				if tt.err == "" {
+					require.NoError(t, err)
+					require.NoError(t, said)
+					return
+				}
+				require.Error(t, err)
+				require.ErrorContains(t, said, tt.err)
+			})
+		})
+	}
 }

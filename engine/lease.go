@@ -30,12 +30,26 @@ type Locker interface {
 
 // Lease is held.
 type Lease interface {
-	// Keep renews the lease until ctx ends (then it returns nil) or the lease is lost (then it says how). The engine
-	// runs it beside the work and stops starting changes when it returns an error.
+	// Keep renews the lease until ctx ends (then it returns nil) or the lease is lost (then it returns a *LostLeaseError). The engine runs
+	// it beside the work and stops starting changes when it returns an error.
 	Keep(ctx context.Context) error
+	// Confirm proves, right before a change is begun on a host, that nobody else may have been at work since the lease was taken. An
+	// error means that the change must not be begun; a *LostLeaseError, that none may be any more. It asks the host only if the last
+	// proof is not fresh.
+	Confirm(ctx context.Context, host string) error
 	// Release gives the lease back. It is called with a context of its own, also after an interrupt.
 	Release(ctx context.Context) error
 }
+
+// LostLeaseError is a lease that somebody else has, or may have had, since it was taken.
+type LostLeaseError struct{ Cause error }
+
+func (e *LostLeaseError) Error() string {
+	return "the lease was lost, so no further change is begun: " + e.Cause.Error()
+}
+
+// Unwrap gives the cause.
+func (e *LostLeaseError) Unwrap() error { return e.Cause }
 
 // LockedError is a lease that somebody else holds.
 type LockedError struct {

@@ -132,6 +132,7 @@ type locker struct {
 	w      *world
 	refuse error
 	lostAt time.Duration
+	doubt  func(host string) error // what Confirm says
 }
 
 func (l *locker) Acquire(ctx context.Context, o engine.Owner, _ *inventory.Cluster, hosts []inventory.Host, c engine.Connect) (engine.Lease, error) {
@@ -155,6 +156,13 @@ func (l *locker) Keep(ctx context.Context) error {
 		}
 	}
 	<-ctx.Done()
+	return nil
+}
+
+func (l *locker) Confirm(_ context.Context, host string) error {
+	if l.doubt != nil {
+		return l.doubt(host)
+	}
 	return nil
 }
 

@@ -1,5 +1,7 @@
 package module
 
+import "context"
+
 // Companions is a Target that knows the whole of its task: for a module that works on each host alone and has to mind the others.
 type Companions interface {
 	// TaskHosts are the names of all hosts that the task is for, those that have failed included.
@@ -32,4 +34,19 @@ func Tell(t Target, host, text string) {
 		return
 	}
 	t.Log(host, text)
+}
+
+// Guarded is a Target that knows whether something may still be begun.
+type Guarded interface {
+	// GoOn is why nothing more may be begun on a host; nil if it may.
+	GoOn(ctx context.Context, host string) error
+}
+
+// GoOn is why nothing more may be begun on a host: the run was told to stop, or it cannot be proved that no other one is at work. A change
+// that waits before it takes a host down asks right before it does.
+func GoOn(ctx context.Context, t Target, host string) error {
+	if g, ok := t.(Guarded); ok {
+		return g.GoOn(ctx, host)
+	}
+	return nil
 }

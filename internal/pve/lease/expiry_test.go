@@ -22,9 +22,14 @@ func uptime(t *testing.T) (seconds int64, boot string) {
 	whole, _, _ := strings.Cut(string(up), ".")
 	seconds, err = strconv.ParseInt(whole, 10, 64)
 	require.NoError(t, err)
+	return seconds, bootID(t)
+}
+
+func bootID(t *testing.T) string {
+	t.Helper()
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	require.NoError(t, err)
-	return seconds, strings.TrimSpace(string(id))
+	return strings.TrimSpace(string(id))
 }
 
 // leave writes the lease of a run that is gone.

@@ -69,16 +69,3 @@ func TestKeepSaysWhenTheLeaseWasTakenOver(t *testing.T) {
 	c <- struct{}{}
 	require.Equal(t, "run2", locked(t, <-done).Owner.Run)
 }
-
-func TestKeepGivesUpWhenNoHostAnswers(t *testing.T) {
-	w := newWorld(t, "pve1", "pve2")
-	c := make(ticks)
-	_, done := w.keep(t.Context(), c, "run1", "pve1", "pve2")
-	for _, h := range []string{"pve1", "pve2"} {
-		w.conns[h].set(func() { w.conns[h].down = errors.New("no route to host") })
-	}
-	for range 3 {
-		c <- struct{}{}
-	}
-	require.ErrorContains(t, <-done, "could not be renewed on any host for 2m0s")
-}

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,11 +39,12 @@ type hostConn struct {
 	mu      sync.Mutex
 	cluster string // "" while standalone
 	down    error
+	boot    string // "" is that of this machine
 }
 
 func (c *hostConn) Run(ctx context.Context, cmd transport.Command) (transport.Result, error) {
 	c.mu.Lock()
-	cluster, down := c.cluster, c.down
+	cluster, down, boot := c.cluster, c.down, c.boot
 	c.mu.Unlock()
 	if down != nil {
 		return transport.Result{}, down
@@ -53,7 +55,11 @@ func (c *hostConn) Run(ctx context.Context, cmd transport.Command) (transport.Re
 	cmd.Argv = append([]string(nil), cmd.Argv...)
 	cmd.Argv[3] = filepath.Join(c.w.root, "pve-"+cluster)
 	cmd.Argv[4] = filepath.Join(c.w.root, "lock-"+c.name)
-	return c.Local.Run(ctx, cmd)
+	r, err := c.Local.Run(ctx, cmd)
+	if boot != "" {
+		r.Stdout = append([]byte("boot "+boot+"\n"), bytes.TrimPrefix(r.Stdout, []byte("boot "+bootID(c.w.t)+"\n"))...)
+	}
+	return r, err
 }
 
 func (c *hostConn) set(f func()) {

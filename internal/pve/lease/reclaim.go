@@ -19,7 +19,7 @@ const looks = 8
 // is a lease of somebody who may be alive. Where there is none, nothing is written.
 func (l *Locker) Reclaim(ctx context.Context, hosts []string, connect engine.Connect, over func(engine.Owner) (end func(), ok bool)) ([]engine.Owner, error) {
 	hosts = slices.Compact(slices.Sorted(slices.Values(hosts)))
-	looker := &holding{l: l, run: anybody, owner: []byte("{}"), connect: connect, taken: map[string]bool{}}
+	looker := l.holding(anybody, []byte("{}"), connect)
 	var dead []engine.Owner
 	for range looks {
 		errs := make([]error, len(hosts))
@@ -34,7 +34,7 @@ func (l *Locker) Reclaim(ctx context.Context, hosts []string, connect engine.Con
 			if !ok {
 				continue
 			}
-			was := &holding{l: l, run: other.locked.Owner.Run, owner: []byte("{}"), connect: connect, taken: map[string]bool{}}
+			was := l.holding(other.locked.Owner.Run, []byte("{}"), connect)
 			err := was.giveBack(ctx, reached(hosts, errs))
 			end()
 			if err != nil {

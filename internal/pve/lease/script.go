@@ -11,7 +11,8 @@ import (
 // lasts, the mount point of pmxcfs, the folder for local files, the host's name, the owner as one line of JSON. claim
 // and leave are take and drop of the local lease alone; look tells who else has a lease, and writes nothing.
 //
-// It answers with lines: "local ok", "cluster ok"; "cluster away" while pmxcfs cannot be written; "cluster none" on a
+// It answers with lines: "boot ID" with the id of the host's boot; "local ok", "cluster ok", or "new" in place of "ok" when there was no
+// lease of this run; "cluster away" while pmxcfs cannot be written; "cluster none" on a
 // host without a cluster; "cluster later" where claim and leave left out a cluster; "local held LEFT" or "cluster held
 // LEFT" with the seconds that the lease has to go, followed by the file of whoever has it; "… busy" when the guard stayed
 // taken.
@@ -137,10 +138,10 @@ guarded() {
 	drop.mine) rm -f "$file" && did=ok;;
 	drop.*) did=ok;;
 	take.mine) if replace; then did=ok; fi;;
-	take.stale) rm -f "$file"; if create; then did=ok; else did=again; fi;;
+	take.stale) rm -f "$file"; if create; then did=new; else did=again; fi;;
 	take.empty)
 		did=again
-		if [ -n "$waited" ] && [ "$waited" -le "$now" ]; then rm -f "$file"; if create; then did=ok; fi; fi;;
+		if [ -n "$waited" ] && [ "$waited" -le "$now" ]; then rm -f "$file"; if create; then did=new; fi; fi;;
 	*) did=again;;
 	esac
 	rmdir "$guard"
@@ -165,7 +166,7 @@ local_lease() {
 		take.held|look.held) held; return;;
 		look.*) answer ok; return;;
 		take.free)
-			if create; then answer ok; return; fi
+			if create; then answer new; return; fi
 			if [ ! -e "$file" ] && [ $n -gt 5 ]; then answer away; return; fi
 			continue;;
 		take.mine)
@@ -222,12 +223,14 @@ cluster_lease() {
 	drop.mine) if rm -f "$file"; then did=ok; else did=away; fi;;
 	drop.*) did=ok;;
 	take.held|take.empty) did=held;;
-	*) if replace; then did=ok; else did=away; fi;;
+	take.mine) if replace; then did=ok; else did=away; fi;;
+	*) if replace; then did=new; else did=away; fi;;
 	esac
 	rmdir "$guard"
 	if [ $did = held ]; then held; else answer $did; fi
 }
 
+echo "boot $boot"
 [ $does = look ] || [ -d "$dir" ] || mkdir -p "$dir" 2>/dev/null
 if [ -L "$dir" ] || [ ! -O "$dir" ]; then
 	if [ $does != take ]; then echo "local ok"; else echo "local away"; fi
@@ -235,7 +238,7 @@ else
 	local_lease
 	if [ $does = drop ] && [ ! -O / ]; then rmdir "$dir" 2>/dev/null; fi # else it would keep root out
 	case $verb.$said in # whoever is refused here must not keep others out of the cluster
-	take.ok|claim.ok) ;;
+	take.ok|take.new|claim.ok|claim.new) ;;
 	take.*|claim.*|keep.held*) exit 0;;
 	esac
 fi
