@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +99,7 @@ func (r *run) perform(ctx context.Context, p *Plan) error {
 			"outcome was unknown when the run ended, so it is read again from the host: %s", u.Change.Summary)})
 	}
 	if p.Empty() {
-		r.nothing(p)
+		r.nothing(ctx, p)
 		return r.yield(ctx, work)
 	}
 	if r.e.early.Load() {
@@ -161,9 +162,15 @@ func (l *links) forget(concerns func(host string) bool) {
 func everyHost(string) bool { return true }
 
 // nothing records a plan with nothing to do: it was read a moment ago, so nobody is asked again.
-func (r *run) nothing(p *Plan) {
+func (r *run) nothing(ctx context.Context, p *Plan) {
 	for i, t := range p.Tasks {
 		rec := r.records[i]
+		if nothingIn(t.Hosts) {
+			rec.n.mu.Lock()
+			hosts := slices.Clone(rec.n.hosts)
+			rec.n.mu.Unlock()
+			_ = r.crossOffPast(ctx, rec.n, hosts...) // the list stays longer than it must be
+		}
 		rec.begun, rec.reason = t.Skipped == "", t.Skipped
 		status := map[string]event.Status{}
 		for _, h := range t.Hosts {

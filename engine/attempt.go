@@ -126,7 +126,11 @@ func (r *run) prove(ctx context.Context, n *node, look *target, asked *call, mad
 			return holdError(n.spec.Name, made, left)
 		}
 	}
-	return r.crossOff(ctx, made)
+	hosts := make([]string, len(look.hosts))
+	for i, h := range look.hosts {
+		hosts[i] = h.Name
+	}
+	return errors.Join(r.crossOff(ctx, made), r.crossOffPast(ctx, n, hosts...))
 }
 
 // holdError explains what is left to do after everything was done.

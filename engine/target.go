@@ -178,13 +178,25 @@ func (t *target) waiting(ctx context.Context) (context.Context, func()) {
 }
 
 // The pauses of a wait: quick at first, then a sixteenth of what it has waited for, so that it ends little later than what it waits
-// for happens, in relation.
+// for happens, in relation. They do not get longer than the condition says while a wait is as long as waits are; one that lasts has
+// no need of haste, and whom it asks has enough to do.
 const (
 	firstPause  = 100 * time.Millisecond
 	pauseShare  = 16
 	longPause   = 2 * time.Second
 	defaultWait = 5 * time.Minute
+	lasting     = 3 * time.Minute
+	lastingRate = 64
+	lastingMost = 15 * time.Second
 )
+
+// pauseAfter is how long a wait pauses that has waited for so long and may pause for every.
+func pauseAfter(waited, every time.Duration) time.Duration {
+	if waited > lasting {
+		every = max(every, min(waited/lastingRate, lastingMost))
+	}
+	return min(max(firstPause, waited/pauseShare), every)
+}
 
 func (t *target) WaitFor(ctx context.Context, c module.Condition) error {
 	every, timeout := c.Every, c.Timeout
@@ -223,7 +235,7 @@ func (t *target) WaitFor(ctx context.Context, c module.Condition) error {
 			}
 			return fmt.Errorf("waited %s until %s, which did not come: %w", timeout, c.Name, last)
 		}
-		pause = min(max(firstPause, t.e.cfg.Clock.Now().Sub(began)/pauseShare), every)
+		pause = pauseAfter(t.e.cfg.Clock.Now().Sub(began), every)
 	}
 }
 

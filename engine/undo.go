@@ -81,18 +81,31 @@ func (r *run) settle(host string, moment int) {
 
 // crossOff takes temporary changes off the list that the changes made took back for good.
 func (r *run) crossOff(ctx context.Context, changes []module.Change) error {
+	return r.strike(ctx, func(p pendingUndo) bool {
+		return slices.ContainsFunc(changes, func(c module.Change) bool { return event.Takes(c, p.Pending) })
+	})
+}
+
+// crossOffPast takes off the list what a change of an earlier process took back, or was about to: the task has just found that there is
+// nothing to do on its hosts.
+func (r *run) crossOffPast(ctx context.Context, n *node, hosts ...string) error {
+	return r.strike(ctx, func(p pendingUndo) bool {
+		was := p.Back
+		return p.begun == 0 && was != nil && was.Step == n.task.Path && (was.Proved || was.Done) && slices.Contains(hosts, was.Host)
+	})
+}
+
+// strike takes temporary changes off the list.
+func (r *run) strike(ctx context.Context, which func(pendingUndo) bool) error {
 	var gone []pendingUndo
 	r.mu.Lock()
-	for _, c := range changes {
-		r.pending = slices.DeleteFunc(r.pending, func(p pendingUndo) bool {
-			// A change of a node may be taken back through another one; its id begins with the node.
-			is := slices.Contains(c.Undoes, p.ID) && (p.Undo.Host == c.Host || c.Host == "" || strings.HasPrefix(p.ID, c.Host+"/"))
-			if is {
-				gone = append(gone, p)
-			}
-			return is
-		})
-	}
+	r.pending = slices.DeleteFunc(r.pending, func(p pendingUndo) bool {
+		if !which(p) {
+			return false
+		}
+		gone = append(gone, p)
+		return true
+	})
 	r.mu.Unlock()
 	var err error
 	for _, p := range gone {

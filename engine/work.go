@@ -20,6 +20,8 @@ type hostWork struct {
 	idle    string           // why there are none; "" if there are, or may be
 	// cleanUp says that the host is idle and something is left on it that the last tasks of the block clear up.
 	cleanUp bool
+	// clear are the last tasks of the block that found nothing to clear up.
+	clear []*node
 }
 
 // parts are the tasks of a block by what they are for.
@@ -151,11 +153,22 @@ func (r *run) work1(ctx context.Context, p parts, host string) *hostWork {
 		return w
 	}
 	for _, n := range p.after {
-		for _, h := range plan(n) {
+		plans := plan(n)
+		for _, h := range plans {
 			w.cleanUp = w.cleanUp || n.spec.Serves && due(h.Changes)
+		}
+		if nothingIn(plans) {
+			w.clear = append(w.clear, n)
 		}
 	}
 	return w
+}
+
+// nothingIn reports whether plans were made, and have nothing to do.
+func nothingIn(plans []HostPlan) bool {
+	return len(plans) > 0 && !slices.ContainsFunc(plans, func(h HostPlan) bool {
+		return len(h.Changes) > 0 || h.Error != "" || h.Deferred != "" || h.Skipped != ""
+	})
 }
 
 // planned are the works of a block as a plan has them.

@@ -3,6 +3,7 @@ package event
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pxrun/pxrun/engine/module"
@@ -15,6 +16,36 @@ type Pending struct {
 	ID    string      `json:"id"`
 	Since time.Time   `json:"since"`
 	Undo  module.Undo `json:"undo"`
+	// Back is a change that was to take it back, and was begun: if its task finds nothing to do there, it has.
+	Back *Taking `json:"back,omitempty"`
+}
+
+// Taking is a change that takes temporary changes back, and was begun: it was done, or nobody knows.
+type Taking struct {
+	Step   string    `json:"step"`
+	Host   string    `json:"host"`
+	Since  time.Time `json:"since"`
+	Undoes []string  `json:"undoes"`
+	// Proved says that the task finds nothing to do if the change was made; else only Done tells that it was.
+	Proved bool `json:"proved,omitempty"`
+	Done   bool `json:"done,omitempty"`
+}
+
+// Takes reports whether a change takes a temporary one back: one of its own host, or one about its host that is taken back through
+// another, whose id begins with the host.
+func Takes(c module.Change, p Pending) bool {
+	return slices.Contains(c.Undoes, p.ID) && (p.Undo.Host == c.Host || c.Host == "" || strings.HasPrefix(p.ID, c.Host+"/"))
+}
+
+// Mark notes in temporary changes of any run which of them were being taken back.
+func Mark(pending []Pending, takings []Taking) {
+	for i := range pending {
+		for _, t := range takings {
+			if t.Since.After(pending[i].Since) && Takes(module.Change{Host: t.Host, Undoes: t.Undoes}, pending[i]) {
+				pending[i].Back = &t
+			}
+		}
+	}
 }
 
 // Unfinished is a change that was about to be made when the process ended: whether it was is not known.
@@ -38,6 +69,7 @@ type History struct {
 	Unknown  []Unfinished
 	Pending  []Pending
 	Undone   []Undone // of other runs
+	Takings  []Taking // what was to take temporary changes back, of this run or others
 	Ended    bool
 	Status   Status
 	Summary  Summary
@@ -65,12 +97,13 @@ type Folding struct {
 	h       History
 	open    map[changeKey]Unfinished
 	pending map[undoKey]Pending
+	takings map[changeKey]Taking
 }
 
 // Add takes the next event in.
 func (f *Folding) Add(e Event) {
 	if f.open == nil {
-		f.open, f.pending = map[changeKey]Unfinished{}, map[undoKey]Pending{}
+		f.open, f.pending, f.takings = map[changeKey]Unfinished{}, map[undoKey]Pending{}, map[changeKey]Taking{}
 	}
 	h := &f.h
 	h.Run, h.Last = cmp.Or(e.Run, h.Run), e.Time
@@ -88,9 +121,19 @@ func (f *Folding) Add(e Event) {
 	case ChangeStarted:
 		h.Began = true
 		f.open[changeKey{e.Step, e.Host, b.Change.ID}] = Unfinished{Step: e.Step, Since: e.Time, Change: b.Change}
+		f.takes(e, b.Change)
 	case ChangeDone:
-		delete(f.open, changeKey{e.Step, e.Host, b.ID})
-		if b.Error == "" {
+		key := changeKey{e.Step, e.Host, b.ID}
+		delete(f.open, key)
+		t, takes := f.takings[key]
+		switch {
+		case b.Error != "":
+			delete(f.takings, key)
+		case takes:
+			t.Done = true
+			f.takings[key] = t
+			fallthrough
+		default:
 			h.Changes++
 		}
 	case UndoRegistered:
@@ -99,6 +142,12 @@ func (f *Folding) Add(e Event) {
 		f.undone(e, b)
 	case RunDone:
 		h.Ended, h.Status, h.Summary, h.Duration = true, b.Status, b.Summary, b.Duration
+	}
+}
+
+func (f *Folding) takes(e Event, c module.Change) {
+	if len(c.Undoes) > 0 {
+		f.takings[changeKey{e.Step, e.Host, c.ID}] = Taking{Step: e.Step, Host: c.Host, Since: e.Time, Undoes: c.Undoes, Proved: !c.Imperative}
 	}
 }
 
@@ -122,6 +171,13 @@ func (f *Folding) History() History {
 	for _, p := range f.pending {
 		h.Pending = append(h.Pending, p)
 	}
+	for _, t := range f.takings {
+		h.Takings = append(h.Takings, t)
+	}
+	slices.SortFunc(h.Takings, func(a, b Taking) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Step, b.Step), cmp.Compare(a.Host, b.Host))
+	})
+	Mark(h.Pending, h.Takings)
 	slices.SortFunc(h.Unknown, func(a, b Unfinished) int {
 		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Change.Host, b.Change.Host), cmp.Compare(a.Change.ID, b.Change.ID))
 	})

@@ -45,8 +45,8 @@ func (s *Store) Prune(p Policy) ([]string, error) {
 	}
 	for _, r := range slices.Backward(runs[p.Count:]) { // the oldest first, so that who took something back goes after whom it belonged to
 		needed := slices.ContainsFunc(pending, func(u event.Pending) bool { return u.Run == r.ID })
-		if _, taken, err := s.leftBy(r.ID); err == nil {
-			needed = needed || slices.ContainsFunc(taken, func(u event.Undone) bool { return left[u.Run] })
+		if had, err := s.leftBy(r.ID); err == nil {
+			needed = needed || slices.ContainsFunc(had.Undone, func(u event.Undone) bool { return left[u.Run] })
 		}
 		if needed || s.now().Sub(r.Created) < p.Age || s.keeps(r.ID) {
 			continue

@@ -293,13 +293,15 @@ func (s *Store) Pending() ([]event.Pending, error) {
 	}
 	var pending []event.Pending
 	var undone []event.Undone
+	var takings []event.Taking
 	for _, id := range ids {
-		left, taken, err := s.leftBy(id)
+		left, err := s.leftBy(id)
 		if err != nil {
 			return nil, err
 		}
-		pending, undone = append(pending, left...), append(undone, taken...)
+		pending, undone, takings = append(pending, left.Pending...), append(undone, left.Undone...), append(takings, left.Takings...)
 	}
+	event.Mark(pending, takings)
 	pending = slices.DeleteFunc(pending, func(p event.Pending) bool {
 		return slices.Contains(undone, event.Undone{Run: p.Run, Host: p.Undo.Host, ID: p.ID})
 	})
@@ -307,20 +309,20 @@ func (s *Store) Pending() ([]event.Pending, error) {
 	return pending, nil
 }
 
-// leftBy gives what a run left in place and what it took back of other runs.
-func (s *Store) leftBy(id string) ([]event.Pending, []event.Undone, error) {
+// leftBy gives what a run left in place, what it took back of other runs, and what it was at when it was cut off.
+func (s *Store) leftBy(id string) (event.History, error) {
 	m, err := s.readMeta(id)
 	if err != nil {
-		return nil, nil, nil // half made: it cannot have changed anything
+		return event.History{}, nil //nolint:nilerr // half made: it cannot have changed anything
 	}
 	if m.Ended != nil {
-		return m.Ended.Pending, m.Ended.Undone, nil
+		return event.History{Pending: m.Ended.Pending, Undone: m.Ended.Undone}, nil
 	}
 	record, err := s.Load(id)
 	if err != nil {
-		return nil, nil, err
+		return event.History{}, err
 	}
-	return record.History.Pending, record.History.Undone, nil
+	return record.History, nil
 }
 
 func (s *Store) readMeta(id string) (Meta, error) {
