@@ -18,7 +18,7 @@ build: ## build the binary ./pxrun
 	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o pxrun .
 
 test: ## run all tests, with the race detector where there is a C compiler
-	$(GO) test $(RACE) -timeout 12m $(TESTFLAGS) ./...
+	$(GO) test $(RACE) -parallel 4 -timeout 12m $(TESTFLAGS) ./...
 	$(if $(RACE),$(GO) test -timeout 12m $(TESTFLAGS) ./rollingtest)
 
 race: test ## the same as test: the race detector is always on
