@@ -104,6 +104,31 @@ func TestDrainAndRelease(t *testing.T) {
 	require.Empty(t, changes)
 }
 
+// A node is not given back quietly while a guest that ran on it does not run any more.
+func TestAGuestThatDiedIsTold(t *testing.T) {
+	t.Parallel()
+	tgt := drainLab(t, nil)
+	addGuest(t, tgt, "pve2", onSAN(100))
+	tgt.Converge(drainModule(), "")
+	at := tgt.Lab.Guests().Where(100)
+	require.Len(t, at, 1)
+	tgt.Fault(lab.Fault{Kind: "guest-crash", Target: at[0], Value: "100"})
+	release := release()
+	changes, err := tgt.Plan(release, "")
+	require.NoError(t, err)
+	err = tgt.Apply(changes)
+	require.ErrorContains(t, err, "saw: vm 100 (guest100) does not run on "+at[0])
+	require.ErrorContains(t, err, "look: qm status 100")
+	require.ErrorContains(t, err, `may_stop = ["100"]`)
+	changes, err = tgt.Plan(release, `may_stop = ["100"]`)
+	require.NoError(t, err)
+	require.NotEmpty(t, changes, "the node is not given back as long as it stands still")
+	tgt.Must(at[0], "qm start 100")
+	tgt.Converge(release, "")
+	readings := records[module.Reading](tgt)
+	require.Equal(t, module.Reading{Gate: "guests", Saw: "all of them do", Want: "every guest that ran on the node before to run", OK: true}, readings[len(readings)-1])
+}
+
 // A guest that somebody moves to the node meanwhile is waited for, and then moved away with the others.
 func TestAGuestOnItsWayToTheNode(t *testing.T) {
 	t.Parallel()

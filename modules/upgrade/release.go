@@ -24,6 +24,7 @@ type releaseArgs struct {
 	Start    time.Duration `hcl:"start_timeout,optional" default:"5m" min:"1s" doc:"How long a guest that was stopped may take to start."`
 	Move     time.Duration `hcl:"move_timeout,optional" default:"2h" min:"1m" doc:"How long one guest may take to come home."`
 	Shutdown time.Duration `hcl:"shutdown_timeout,optional" default:"3m" min:"1s" doc:"How long a container may take to shut down before it comes home."`
+	MayStop  []string      `hcl:"may_stop,optional" doc:"Guests, by id, that may be stopped in the end although they ran before." example:"[\"104\"]"`
 	Settle   time.Duration `hcl:"settle,optional" default:"10m" min:"0s" doc:"How long to wait for guests under HA that come back by themselves. One that does not is a warning."`
 }
 
@@ -235,7 +236,7 @@ func (f filling) comeHome(g guest.Guest) module.Change {
 	}
 }
 
-// forget removes what drain has written down. With it, nothing of drain is left.
+// forget removes what drain has written down, once all guests are seen to run. With it, nothing of drain is left.
 func (f filling) forget(stay []string) module.Change {
 	undoes := []string{f.node + "/ledger", f.node + "/noout", f.node + "/maintenance"}
 	for _, d := range f.l.Guests {
@@ -244,6 +245,9 @@ func (f filling) forget(stay []string) module.Change {
 	return module.Change{
 		ID: f.node + "/forget", Host: f.node, Action: module.Delete, Summary: "forget what ran on " + f.node + ": it is in service", Undoes: undoes,
 		Apply: func(ctx context.Context, t module.Target) error {
+			if err := f.prove(ctx, t); err != nil {
+				return err
+			}
 			for _, text := range stay {
 				t.Warn(f.node, text)
 			}

@@ -131,6 +131,16 @@ runbook "rolling_upgrade" {
     default     = []
     description = "Gates that do not count: others, links, ha, tasks, ceph_flags"
   }
+  argument "ignore_findings" {
+    type        = list(string)
+    default     = []
+    description = "Checks of the proof of health at the end that do not count"
+  }
+  argument "may_stop" {
+    type        = list(string)
+    default     = []
+    description = "Guests, by id, that may be stopped in the end although they ran before"
+  }
 
   # How long each phase of a node may take.
   argument "drain_within" {
@@ -230,7 +240,14 @@ runbook "rolling_upgrade" {
     }
 
     task "release" "back" {
-      timeout = arg.release_within
+      timeout  = arg.release_within
+      may_stop = arg.may_stop
     }
+  }
+
+  task "health" "after" {
+    within   = "5m"
+    ignore   = arg.ignore_findings
+    tolerate = arg.tolerate
   }
 }
