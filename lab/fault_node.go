@@ -92,23 +92,28 @@ func holdLock(_ context.Context, l *Lab, h *host, f Fault) (func() error, error)
 	return node.HoldLock(id)
 }
 
-// hangPmxcfs blocks everything below /etc/pve until the asking program is ended.
+// hangPmxcfs blocks everything below /etc/pve until the asking program is ended, or until the fault is cleared: then what has
+// waited for an answer gets it.
 func hangPmxcfs(_ context.Context, l *Lab, h *host, _ Fault) (func() error, error) {
-	return h.fileFault(func(ctx context.Context, _ vfs.Op, path string) error {
-		if path != "/etc/pve" && !strings.HasPrefix(path, "/etc/pve/") {
-			return nil
-		}
+	answers := make(chan struct{})
+	clear := h.fileFault(vfs.Fault{Below: "/etc/pve", Ask: func(ctx context.Context, _ vfs.Op, _ string) error {
 		select {
+		case <-answers:
+			return nil
 		case <-ctx.Done():
 		case <-l.ctx.Done():
 		}
 		return syscall.EINTR
-	}), nil
+	}})
+	return func() error {
+		defer close(answers)
+		return clear()
+	}, nil
 }
 
 // fillDisk refuses what would take room. What lives in memory (/run, /dev, /proc) and pmxcfs are not on the disk.
 func fillDisk(_ context.Context, _ *Lab, h *host, _ Fault) (func() error, error) {
-	return h.fileFault(func(_ context.Context, op vfs.Op, path string) error {
+	return h.fileFault(vfs.Fault{Ask: func(_ context.Context, op vfs.Op, path string) error {
 		if op != vfs.OpCreate && op != vfs.OpWrite && op != vfs.OpMkdir && op != vfs.OpSymlink {
 			return nil
 		}
@@ -118,5 +123,5 @@ func fillDisk(_ context.Context, _ *Lab, h *host, _ Fault) (func() error, error)
 			}
 		}
 		return syscall.ENOSPC
-	}), nil
+	}}), nil
 }

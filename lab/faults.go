@@ -273,8 +273,10 @@ func (l *Lab) interrupt(ctx context.Context, node, phase string) error {
 
 // beforeProgram is asked when a program starts on a machine. handled means that the program is not run.
 func (l *Lab) beforeProgram(ctx context.Context, host string, argv []string) (failure *programFailure, handled bool) {
-	line := strings.Join(argv, " ")
-	for _, p := range l.due(func(p *planned) bool { return p.match != nil && l.onTarget(p, host) && p.match.MatchString(line) }) {
+	matches := func(p *planned) bool {
+		return p.match != nil && l.onTarget(p, host) && p.match.MatchString(strings.Join(argv, " "))
+	}
+	for _, p := range l.due(matches) {
 		if p.After > 0 && l.clock.Sleep(ctx, p.After) != nil {
 			return nil, false
 		}

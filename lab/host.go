@@ -39,16 +39,12 @@ type host struct {
 	mu       sync.Mutex
 	listener net.Listener
 	refused  bool
-	files    map[int]fileFault
-	lastFile int
+	files    []*vfs.Fault // of the machine's tree
 }
-
-// fileFault decides the error of an operation on the machine's files.
-type fileFault func(ctx context.Context, op vfs.Op, path string) error
 
 // addHost builds one machine.
 func (l *Lab) addHost(number int, spec HostSpec) error {
-	h := &host{lab: l, spec: spec, files: map[int]fileFault{}}
+	h := &host{lab: l, spec: spec}
 	options := machine.Options{
 		Name: spec.Name, Network: l.net, Interfaces: spec.interfaces(l.spec.MTU), Seed: l.spec.Seed + uint64(number),
 		Skew: spec.Skew, CPUs: spec.CPUs, Memory: int64(spec.MemoryMiB) << 20, RootPassword: spec.RootPassword,
@@ -67,6 +63,7 @@ func (l *Lab) addHost(number int, spec HostSpec) error {
 	} else {
 		options.Kernel = "6.12.57+deb13-amd64"
 	}
+	options.Scripts, options.Keys = &l.scripts, &l.keys
 	h.machine = machine.New(options)
 	l.hosts = append(l.hosts, h)
 	l.net.change(func(n *network) {
@@ -219,7 +216,7 @@ func (h *host) software(release cluster.Release) error {
 		}
 		l.storage.Attach(node, storage.NodeOptions{
 			Pools: h.spec.Pools, Groups: h.spec.Groups,
-			Fault: func(f func(context.Context, vfs.Op, string) error) { h.fileFault(f) },
+			Fault: h.fileFault,
 		})
 	}
 	if err := l.storage.Serve(l.ctx, h.machine, h.spec.Exports); err != nil {
@@ -357,36 +354,26 @@ func (h *host) listen() string {
 }
 
 // fileFault adds a fault of the machine's files and returns how to take it away.
-func (h *host) fileFault(f fileFault) (undo func() error) {
+func (h *host) fileFault(f vfs.Fault) (undo func() error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lastFile++
-	id := h.lastFile
-	h.files[id] = f
-	h.machine.FS.SetFault(h.fault)
+	one := &f
+	h.files = append(h.files, one)
+	h.setFileFaults()
 	return func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		delete(h.files, id)
-		if len(h.files) == 0 {
-			h.machine.FS.SetFault(nil)
-		}
+		h.files = slices.DeleteFunc(h.files, func(other *vfs.Fault) bool { return other == one })
+		h.setFileFaults()
 		return nil
 	}
 }
 
-// fault asks all faults of the machine's files.
-func (h *host) fault(ctx context.Context, op vfs.Op, path string) error {
-	h.mu.Lock()
-	list := make([]fileFault, 0, len(h.files))
-	for _, f := range h.files {
-		list = append(list, f)
+// setFileFaults tells the machine's tree its faults. The lock is held.
+func (h *host) setFileFaults() {
+	list := make([]vfs.Fault, len(h.files))
+	for i, f := range h.files {
+		list[i] = *f
 	}
-	h.mu.Unlock()
-	for _, f := range list {
-		if err := f(ctx, op, path); err != nil {
-			return err
-		}
-	}
-	return nil
+	h.machine.FS.SetFaults(list...)
 }

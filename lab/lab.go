@@ -47,6 +47,8 @@ type Lab struct {
 
 	clientKey    string // private, PEM
 	clientPublic string // a line of authorized_keys
+	scripts      machine.Scripts
+	keys         machine.RSAKeys
 	faults       faults
 	writes       audit
 

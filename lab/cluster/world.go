@@ -65,7 +65,7 @@ type World struct {
 	find      func(addressOrName string) *machine.Machine
 	timing    Timing
 	interrupt func(ctx context.Context, node, phase string) error
-	keys      keys
+	keys      machine.RSAKeys
 
 	// mu guards everything below and all state of the nodes. Machines' file systems are never touched while it is
 	// held: they call back into pmxcfs.

@@ -87,7 +87,11 @@ func (m *Machine) installHostKeys() {
 		_ = m.disk.Seed(path+".pub", 0o644, []byte(pair.public+"\n"))
 	}
 	lazy := sync.OnceValue(func() keyPair {
-		pair, err := newKeyPair("rsa", comment, nil)
+		key, err := m.opt.Keys.Next()
+		if err != nil {
+			panic(fmt.Sprintf("host key rsa: %v", err))
+		}
+		pair, err := encodeKeyPair(key, comment)
 		if err != nil {
 			panic(fmt.Sprintf("host key rsa: %v", err))
 		}

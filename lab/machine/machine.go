@@ -25,6 +25,7 @@ type Machine struct {
 	dev     *vfs.Mem
 	proc    *procFS
 	opt     Options
+	scripts *Scripts
 	network Network
 	clock   clock.Clock
 	ownTime bool // the clock is ours to close
@@ -38,6 +39,7 @@ type Machine struct {
 	wg       sync.WaitGroup
 
 	mu         sync.Mutex
+	lookups    lookups
 	programs   map[string]Program
 	builtins   map[string]builtin // never changes
 	interfaces []Interface
@@ -88,6 +90,10 @@ type Options struct {
 	BootTime, ShutdownTime time.Duration
 	// Packages are installed from the beginning, besides the base system's.
 	Packages []Package
+	// Scripts keeps what has been parsed; nil is one for this machine alone.
+	Scripts *Scripts
+	// Keys makes the RSA keys of sshd; nil is one for this machine alone.
+	Keys *RSAKeys
 }
 
 func (o *Options) setDefaults() {
@@ -112,6 +118,12 @@ func (o *Options) setDefaults() {
 	if o.CPULevel == 0 {
 		o.CPULevel = 3
 	}
+	if o.Scripts == nil {
+		o.Scripts = &Scripts{}
+	}
+	if o.Keys == nil {
+		o.Keys = &RSAKeys{}
+	}
 	if o.Codename == "" {
 		o.Codename, o.Release = "trixie", "13"
 	}
@@ -126,7 +138,7 @@ func (o *Options) setDefaults() {
 // New makes a running machine with the base system of a Debian server.
 func New(o Options) *Machine {
 	o.setDefaults()
-	m := &Machine{opt: o, network: o.Network, skew: o.Skew, interfaces: slices.Clone(o.Interfaces)}
+	m := &Machine{opt: o, scripts: o.Scripts, network: o.Network, skew: o.Skew, interfaces: slices.Clone(o.Interfaces)}
 	seed := sha256.Sum256(fmt.Appendf(nil, "%d %s", o.Seed, o.Name))
 	m.random = rand.New(rand.NewPCG(binary.LittleEndian.Uint64(seed[:]), binary.LittleEndian.Uint64(seed[8:])))
 	switch {
@@ -260,7 +272,17 @@ func (m *Machine) Addresses() []netip.Addr {
 
 // Owns reports whether an address is one of the machine's own, the loopback included.
 func (m *Machine) Owns(a netip.Addr) bool {
-	return a.IsLoopback() || slices.Contains(m.Addresses(), a)
+	if a.IsLoopback() {
+		return true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, i := range m.interfaces {
+		if !i.Down && slices.ContainsFunc(i.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return true
+		}
+	}
+	return false
 }
 
 // Uptime is the model time since boot.

@@ -423,12 +423,12 @@ func TestFullDisk(t *testing.T) {
 
 func TestHangingFileIsEndedByTimeout(t *testing.T) {
 	m := newWorld(t, "pve1").machines[0]
-	m.FS.SetFault(func(ctx context.Context, op vfs.Op, path string) error {
-		if op == vfs.OpOpen && path == "/etc/hosts" {
+	m.FS.SetFaults(vfs.Fault{Below: "/etc/hosts", Ask: func(ctx context.Context, op vfs.Op, _ string) error {
+		if op == vfs.OpOpen {
 			<-ctx.Done()
 		}
 		return nil
-	})
+	}})
 	check(t, m, []step{{"timeout -k 2 0.5 cat /etc/hosts; echo $?", "124\n", 0}})
 }
 

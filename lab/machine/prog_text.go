@@ -59,7 +59,7 @@ func lines(text []byte) []string {
 
 // copyFile writes a file, or standard input for "-", to w as it comes.
 func (p *Proc) copyFile(path string, w io.Writer) error {
-	in := p.Stdin
+	in, room := p.Stdin, int64(8<<10)
 	if path != "-" {
 		f, err := p.Open(path, os.O_RDONLY, 0)
 		if err != nil {
@@ -67,8 +67,11 @@ func (p *Proc) copyFile(path string, w io.Writer) error {
 		}
 		defer f.Close()
 		in = f
+		if i, err := f.Stat(); err == nil && i.Mode.IsRegular() && i.Size > 0 {
+			room = min(32<<10, i.Size)
+		}
 	}
-	_, err := io.Copy(struct{ io.Writer }{w}, struct{ io.Reader }{in})
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{in}, make([]byte, room))
 	return err
 }
 

@@ -11,9 +11,11 @@ import (
 type scriptReader struct {
 	shell *shell
 	from  io.Reader
+	line  [1024]byte
 	raw   []byte // read, not yet handed out: the beginning of a character
-	out   []byte // to be handed out
-	last  byte   // read
+	out   []byte // to be handed out from at on
+	at    int
+	last  byte // read
 	ended bool
 }
 
@@ -24,14 +26,14 @@ func (r *scriptReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for len(r.out) == 0 {
+	for r.at == len(r.out) {
 		if r.ended {
 			return 0, io.EOF
 		}
 		r.fill()
 	}
-	n := copy(p, r.out)
-	r.out = r.out[n:]
+	n := copy(p, r.out[r.at:])
+	r.at += n
 	return n, nil
 }
 
@@ -41,11 +43,11 @@ func (r *scriptReader) fill() {
 	if from == nil {
 		from = r.shell.reader(0)
 	}
-	buf := make([]byte, 1024)
-	n, err := readLine(r.shell.ctx, from, buf)
+	r.out, r.at = r.out[:0], 0
+	n, err := readLine(r.shell.ctx, from, r.line[:])
 	if n > 0 {
-		r.last = buf[n-1]
-		r.raw = append(r.raw, buf[:n]...)
+		r.last = r.line[n-1]
+		r.raw = append(r.raw, r.line[:n]...)
 		r.encode(false)
 		return
 	}
@@ -60,22 +62,25 @@ func (r *scriptReader) fill() {
 
 // encode moves raw bytes to out. Unless it is the end, the beginning of a character waits for its rest.
 func (r *scriptReader) encode(end bool) {
-	for len(r.raw) > 0 {
-		if r.raw[0] < utf8.RuneSelf {
-			r.out = append(r.out, r.raw[0])
-			r.raw = r.raw[1:]
+	done := 0
+	defer func() { r.raw = append(r.raw[:0], r.raw[done:]...) }()
+	for done < len(r.raw) {
+		rest := r.raw[done:]
+		if rest[0] < utf8.RuneSelf {
+			r.out = append(r.out, rest[0])
+			done++
 			continue
 		}
-		if !end && !utf8.FullRune(r.raw) {
+		if !end && !utf8.FullRune(rest) {
 			return
 		}
-		c, size := utf8.DecodeRune(r.raw)
+		c, size := utf8.DecodeRune(rest)
 		if c == utf8.RuneError && size == 1 {
-			r.out = utf8.AppendRune(r.out, privateByte+rune(r.raw[0]))
+			r.out = utf8.AppendRune(r.out, privateByte+rune(rest[0]))
 		} else {
-			r.out = append(r.out, r.raw[:size]...)
+			r.out = append(r.out, rest[:size]...)
 		}
-		r.raw = r.raw[size:]
+		done += size
 	}
 }
 

@@ -146,8 +146,8 @@ func depthOf(ctx context.Context) int {
 	return n
 }
 
-// arguments reads sh's command line and returns where the script comes from; nil is standard input.
-func (s *shell) arguments(args []string) (io.Reader, error) {
+// arguments reads sh's command line and returns the script; nil is standard input.
+func (s *shell) arguments(args []string) (*string, error) {
 	var command, fromStdin bool
 	for len(args) > 0 && len(args[0]) > 1 && (args[0][0] == '-' || args[0][0] == '+') {
 		arg := args[0]
@@ -191,7 +191,7 @@ func (s *shell) arguments(args []string) (io.Reader, error) {
 		if len(args) > 1 {
 			s.name, s.params = args[1], args[2:]
 		}
-		return strings.NewReader(script), nil
+		return &script, nil
 	case fromStdin || len(args) == 0:
 		s.params = args
 		return nil, nil
@@ -201,11 +201,12 @@ func (s *shell) arguments(args []string) (io.Reader, error) {
 		return nil, fmt.Errorf("cannot open %s: %s", args[0], openReason(err))
 	}
 	s.name, s.params = args[0], args[1:]
-	return strings.NewReader(string(content)), nil
+	script := string(content)
+	return &script, nil
 }
 
 // main runs a script to its end, the EXIT trap included.
-func (s *shell) main(script io.Reader) int {
+func (s *shell) main(script *string) int {
 	defer s.files.release()
 	if s.depth > maxDepth {
 		s.complain("Maximum shell depth reached")
@@ -218,10 +219,25 @@ func (s *shell) main(script io.Reader) int {
 		s.signals.set("INT", "", true)
 		s.prompt("PS1", "# ")
 	}
-	s.source(script)
+	if script == nil {
+		s.source(nil)
+	} else {
+		s.sourceText(*script)
+	}
 	s.exiting = false
 	s.runExitTrap()
 	return s.status
+}
+
+// sourceText runs a script that is there as a whole.
+func (s *shell) sourceText(text string) {
+	if !s.interact {
+		if list, ok := s.m.scripts.parse(s.lang, text); ok {
+			s.runList(list)
+			return
+		}
+	}
+	s.source(strings.NewReader(text))
 }
 
 // source parses and runs commands, each complete line as soon as it has been read. A nil script is standard input,

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -39,13 +38,11 @@ func specialBuiltin(name string) bool {
 	return false
 }
 
-func compiled(expr string) (*regexp.Regexp, error) { return regexp.Compile(expr) }
-
 // evaluate runs text as commands of this shell.
 func (s *shell) evaluate(text string) {
 	interact, line := s.interact, s.line
 	s.interact = false
-	s.source(strings.NewReader(text))
+	s.sourceText(text)
 	s.interact, s.line = interact, line
 }
 

@@ -1,9 +1,6 @@
 package machine
 
 import (
-	"strings"
-
-	"mvdan.cc/sh/v3/pattern"
 	"mvdan.cc/sh/v3/syntax"
 )
 
@@ -115,23 +112,10 @@ func (s *shell) caseClause(c *syntax.CaseClause) {
 			if !ok {
 				return
 			}
-			if matches(pat, word) {
+			if s.m.scripts.matches(pat, word) {
 				s.runList(item.Stmts)
 				return
 			}
 		}
 	}
-}
-
-// matches tells whether a shell pattern matches all of a text.
-func matches(pat, text string) bool {
-	if !strings.ContainsAny(pat, `*?[\`) {
-		return pat == text
-	}
-	expr, err := pattern.Regexp(pat, pattern.EntireString)
-	if err != nil {
-		return pat == text
-	}
-	re, err := compiled(expr)
-	return err == nil && re.MatchString(text)
 }

@@ -81,7 +81,7 @@ func (s *shell) binaryTest(x *syntax.BinaryTest) (bool, error) {
 		if !ok {
 			return false, errExpansion
 		}
-		return matches(pat, left) != (x.Op == syntax.TsNoMatch), nil
+		return s.m.scripts.matches(pat, left) != (x.Op == syntax.TsNoMatch), nil
 	case syntax.TsReMatch:
 		right, ok := s.literal(rw)
 		if !ok {

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -22,8 +21,8 @@ type NodeOptions struct {
 	Pools, Groups []string
 	// GroupSpace answers for volume groups that are not listed here. nil knows none.
 	GroupSpace func(name string) (total, free int64, ok bool)
-	// Fault adds a fault of the node's files for good.
-	Fault func(func(ctx context.Context, op vfs.Op, path string) error)
+	// Fault adds a fault of the node's files and returns what takes it away.
+	Fault func(vfs.Fault) (undo func() error)
 }
 
 // Node is a Proxmox node with its storages.
@@ -35,11 +34,11 @@ type Node struct {
 	pools  []string
 	groups []string
 	space  func(name string) (total, free int64, ok bool)
-	// watch adds access to the faults of the node's files: not before something is mounted, since it is asked for every access.
-	watch func()
+	fault  func(vfs.Fault) (undo func() error) // of NodeOptions
 
 	// Guarded by World.mu.
-	mounts   map[string]*export // by mount point
+	mounts   map[string]*export      // by mount point
+	troubles map[string]func() error // of the mounts: what takes them away
 	held     []*volume
 	rows     []row
 	seenAt   time.Duration // model time of rows, and the time of day
@@ -64,13 +63,8 @@ type row struct {
 func (w *World) Attach(node *cluster.Node, o NodeOptions) *Node {
 	n := &Node{
 		w: w, n: node, name: node.Name(), old: node.Release().Major() < 9, pools: o.Pools, groups: append([]string{"pve", "pve/data"}, o.Groups...), space: o.GroupSpace, mounts: map[string]*export{},
-		runs: map[string]run{},
+		runs: map[string]run{}, fault: o.Fault, troubles: map[string]func() error{},
 	}
-	n.watch = sync.OnceFunc(func() {
-		if o.Fault != nil {
-			o.Fault(n.access)
-		}
-	})
 	w.mu.Lock()
 	w.nodes[node.Name()] = n
 	w.mu.Unlock()
@@ -167,13 +161,21 @@ func (n *Node) stuck(path string) bool {
 
 // mount mounts an export.
 func (n *Node) mount(at, source, kind, options string, e *export) error {
-	n.watch()
 	if err := n.n.Machine().FS.Mount(at, &mount{Mem: e.fs, source: source, kind: kind, options: options, total: e.size()}); err != nil {
 		return err
 	}
+	var undo func() error
+	if n.fault != nil {
+		undo = n.fault(vfs.Fault{Below: at, Ask: n.access})
+	}
 	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
 	n.mounts[at] = e
+	before := n.troubles[at]
+	n.troubles[at] = undo
+	n.w.mu.Unlock()
+	if before != nil {
+		return before()
+	}
 	return nil
 }
 
@@ -181,8 +183,13 @@ func (n *Node) mount(at, source, kind, options string, e *export) error {
 func (n *Node) unmount(at string) {
 	n.w.mu.Lock()
 	_, mounted := n.mounts[at]
+	undo := n.troubles[at]
 	delete(n.mounts, at)
+	delete(n.troubles, at)
 	n.w.mu.Unlock()
+	if undo != nil {
+		_ = undo() // never fails
+	}
 	if mounted {
 		_ = n.n.Machine().FS.Unmount(at) // somebody else was faster
 	}

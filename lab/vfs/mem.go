@@ -22,6 +22,8 @@ type Mem struct {
 	used  int64
 	limit int64 // 0 is no limit
 	ro    bool
+	// changes counts what has been done to the names, bytes and modes below each folder of the root; "" is all of them.
+	changes map[string]uint64
 }
 
 // memNode is a file, folder, link or device. Its fields are guarded by the lock of its Mem.
@@ -41,7 +43,28 @@ type memNode struct {
 
 // NewMem returns an empty file system whose times come from now.
 func NewMem(now func() time.Time) *Mem {
-	return &Mem{now: now, root: &memNode{mode: fs.ModeDir | 0o755, mtime: now(), children: map[string]*memNode{}}}
+	return &Mem{now: now, changes: map[string]uint64{}, root: &memNode{mode: fs.ModeDir | 0o755, mtime: now(), children: map[string]*memNode{}}}
+}
+
+// Changes counts the changes so far at or below folders of the root, given without slash: while the number is the same, what is
+// there is the same.
+func (m *Mem) Changes(folders ...string) uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	n := m.changes[""]
+	for _, f := range folders {
+		n += m.changes[f]
+	}
+	return n
+}
+
+// touch counts a change. The lock is held.
+func (m *Mem) touch(path string) { m.changes[folder(path)]++ }
+
+// folder is the first name of a path.
+func folder(path string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return name
 }
 
 // SetLimit bounds the bytes that files may hold together: writing more fails with ENOSPC. 0 is no limit.
@@ -107,6 +130,7 @@ func (m *Mem) place(path string, n *memNode) error {
 	if old := dir.children[base(path)]; old != nil {
 		m.drop(old)
 	}
+	m.touch(path)
 	m.used += int64(len(n.data))
 	dir.children[base(path)] = n
 	return nil
@@ -192,6 +216,7 @@ func (m *Mem) Open(path string, flag int, mode fs.FileMode) (File, error) {
 			m.used -= int64(len(n.data))
 		}
 		n.data, n.shared, n.mtime = nil, false, m.now()
+		m.wrote(n, folder(path))
 	}
 	m.mu.Unlock()
 	if err != nil {
@@ -203,7 +228,15 @@ func (m *Mem) Open(path string, flag int, mode fs.FileMode) (File, error) {
 	case n.generate != nil:
 		return &staticFile{name: base(path), mode: n.mode, mtime: n.mtime, data: n.generate()}, nil
 	}
-	return &memFile{fs: m, node: n, name: base(path), flag: flag}, nil
+	return &memFile{fs: m, node: n, name: base(path), folder: folder(path), flag: flag}, nil
+}
+
+// wrote counts a change of a file's bytes; a file with several names may be anywhere. The lock is held.
+func (m *Mem) wrote(n *memNode, folder string) {
+	if n.links > 0 {
+		folder = ""
+	}
+	m.changes[folder]++
 }
 
 // create adds a new node, for which a full disk has no room. The lock is held.
@@ -232,6 +265,7 @@ func (m *Mem) add(path string, n *memNode) (*memNode, error) {
 	n.mtime = m.now()
 	dir.mtime = n.mtime
 	dir.children[base(path)] = n
+	m.touch(path)
 	return n, nil
 }
 
@@ -291,6 +325,7 @@ func (m *Mem) Remove(path string) error {
 	}
 	delete(dir.children, base(path))
 	dir.mtime = m.now()
+	m.touch(path)
 	m.drop(n)
 	return nil
 }
@@ -345,6 +380,8 @@ func (m *Mem) Rename(from, to string) error {
 	}
 	delete(src.children, base(from))
 	dst.children[base(to)] = n
+	m.touch(from)
+	m.touch(to)
 	src.mtime = m.now()
 	dst.mtime = src.mtime
 	return nil
@@ -361,6 +398,7 @@ func (m *Mem) change(path string, do func(*memNode)) error {
 		return syscall.EROFS
 	}
 	do(n)
+	m.touch(path)
 	return nil
 }
 

@@ -11,11 +11,12 @@ import (
 
 // memFile is an open file of a Mem.
 type memFile struct {
-	fs   *Mem
-	node *memNode
-	name string
-	flag int
-	pos  int64 // guarded by fs.mu
+	fs     *Mem
+	node   *memNode
+	name   string
+	folder string // of the root, that it was opened below
+	flag   int
+	pos    int64 // guarded by fs.mu
 }
 
 func (f *memFile) Stat() (Info, error) {
@@ -101,6 +102,7 @@ func (f *memFile) writeAt(p []byte, offset int64) (int, error) {
 	}
 	f.resize(max(end, int64(len(f.node.data))))
 	copy(f.node.data[offset:], p)
+	f.fs.wrote(f.node, f.folder)
 	f.node.mtime = f.fs.now()
 	return len(p), full
 }
@@ -136,6 +138,7 @@ func (f *memFile) Truncate(size int64) error {
 		return syscall.ENOSPC
 	}
 	f.resize(size)
+	f.fs.wrote(f.node, f.folder)
 	f.node.mtime = f.fs.now()
 	return nil
 }

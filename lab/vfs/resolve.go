@@ -36,14 +36,11 @@ func (v *View) resolve(path string, follow bool) (place, error) {
 	if !strings.HasPrefix(path, "/") {
 		path = v.dir() + "/" + path
 	}
-	at := place{fs: mounts["/"], rel: "/", path: "/"}
-	info, err := at.fs.Lstat("/")
+	at, rest, err := v.begin(mounts, path)
 	if err != nil {
-		return place{}, Errno(err)
+		return place{}, err
 	}
-	at.info, at.ok = info, true
-
-	rest, links, needDir := path, 0, false
+	links, needDir := 0, false
 	for {
 		rest = strings.TrimLeft(rest, "/")
 		if rest == "" {
@@ -85,7 +82,9 @@ func (v *View) resolve(path string, follow bool) (place, error) {
 				rest = target
 			}
 			if strings.HasPrefix(target, "/") {
-				at = place{fs: mounts["/"], rel: "/", path: "/", info: info, ok: true}
+				if at, rest, err = v.begin(mounts, rest); err != nil {
+					return place{}, err
+				}
 			}
 			continue
 		}

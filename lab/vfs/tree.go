@@ -23,8 +23,25 @@ type Tree struct {
 
 // hooks are replaced as a whole, so that the paths that use them take no lock.
 type hooks struct {
-	audit []func(Mutation)
-	fault func(ctx context.Context, op Op, path string) error
+	audit  []func(Mutation)
+	faults []Fault
+}
+
+// Fault is trouble with a part of a tree.
+type Fault struct {
+	// Below is the resolved path that it concerns, with all below it; "" is the whole tree.
+	Below string
+	// Ask is asked before every operation there: what it returns is the operation's error (a syscall.Errno). It may block until
+	// ctx ends, which is how a hanging disk looks.
+	Ask func(ctx context.Context, op Op, path string) error
+}
+
+// covers reports whether the fault concerns a path.
+func (f Fault) covers(path string) bool { return f.Below == "" || within(path, f.Below) }
+
+// within reports whether a path is another or lies below it.
+func within(path, other string) bool {
+	return strings.HasPrefix(path, other) && (len(path) == len(other) || path[len(other)] == '/')
 }
 
 // Op names what is done to a path.
@@ -91,7 +108,7 @@ func (t *Tree) Mount(path string, f FS) error {
 		mounts[k] = v
 	}
 	mounts[clean] = f
-	t.mounts = mounts
+	t.remount(clean, mounts)
 	return nil
 }
 
@@ -109,8 +126,18 @@ func (t *Tree) Unmount(path string) error {
 			mounts[k] = v
 		}
 	}
-	t.mounts = mounts
+	t.remount(clean, mounts)
 	return nil
+}
+
+// remount puts other mounts in place: what is seen at a path changes by it as by a change of the file system. The lock is held.
+func (t *Tree) remount(path string, mounts map[string]FS) {
+	t.mounts = mounts
+	if m, ok := mounts["/"].(*Mem); ok {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.touch(path)
+	}
 }
 
 // Mounts lists the mount points in alphabetical order.
@@ -149,15 +176,24 @@ func (t *Tree) OnMutation(audit func(Mutation)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.hooks.Load()
-	t.hooks.Store(&hooks{audit: append(slices.Clone(old.audit), audit), fault: old.fault})
+	t.hooks.Store(&hooks{audit: append(slices.Clone(old.audit), audit), faults: old.faults})
 }
 
-// SetFault installs a function that is asked before every operation: what it returns is the operation's error (a
-// syscall.Errno). It may block until ctx ends, which is how a hanging disk looks. nil takes it away.
-func (t *Tree) SetFault(fault func(ctx context.Context, op Op, path string) error) {
+// SetFaults replaces the faults of the tree. They are asked in order until one has an error.
+func (t *Tree) SetFaults(list ...Fault) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.hooks.Store(&hooks{audit: t.hooks.Load().audit, fault: fault})
+	t.hooks.Store(&hooks{audit: t.hooks.Load().audit, faults: slices.Clone(list)})
+}
+
+// Faultless reports whether no fault concerns a resolved path, anything above it, or anything below it.
+func (t *Tree) Faultless(path string) bool {
+	for _, f := range t.hooks.Load().faults {
+		if f.covers(path) || within(f.Below, path) {
+			return false
+		}
+	}
+	return true
 }
 
 // Clean makes a path absolute against dir and lexically clean. It does not resolve symbolic links.

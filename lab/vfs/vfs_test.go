@@ -204,7 +204,7 @@ func TestFaultsAndAudit(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"me mkdir /d", "me create /d/f", "me write /d/f", "me symlink /l", "me chmod /d/f", "me rename /d/f /g", "me remove /g"}, log)
 
-	tree.SetFault(func(ctx context.Context, op vfs.Op, path string) error {
+	tree.SetFaults(vfs.Fault{Ask: func(ctx context.Context, op vfs.Op, path string) error {
 		switch {
 		case path == "/hang":
 			<-ctx.Done()
@@ -213,14 +213,14 @@ func TestFaultsAndAudit(t *testing.T) {
 			return syscall.EACCES
 		}
 		return nil
-	})
+	}})
 	require.Equal(t, syscall.EACCES, errno(tree.WriteFile("/new", nil, 0o644)))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	view.Ctx = ctx
 	_, err = view.ReadFile("/hang")
 	require.Equal(t, syscall.EIO, errno(err))
-	tree.SetFault(nil)
+	tree.SetFaults()
 	require.NoError(t, tree.WriteFile("/new", nil, 0o644))
 }
 

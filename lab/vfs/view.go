@@ -46,15 +46,16 @@ func (v *View) context() context.Context {
 }
 
 func (v *View) fault(op Op, path string) error {
-	h := v.tree.hooks.Load()
-	if h.fault == nil {
-		return nil
-	}
-	if err := h.fault(v.context(), op, path); err != nil {
-		return Errno(err)
-	}
-	if v.context().Err() != nil { // it hung until its actor was ended
-		return syscall.EINTR
+	for _, f := range v.tree.hooks.Load().faults {
+		if !f.covers(path) {
+			continue
+		}
+		if err := f.Ask(v.context(), op, path); err != nil {
+			return Errno(err)
+		}
+		if v.context().Err() != nil { // it hung until its actor was ended
+			return syscall.EINTR
+		}
 	}
 	return nil
 }
@@ -245,11 +246,32 @@ func (v *View) ReadFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	content, err := io.ReadAll(f)
+	room := 512
+	if i, err := f.Stat(); err == nil && i.Size > 0 && i.Size < maxFile {
+		room = int(i.Size) + 1 // the end is seen without growing
+	}
+	content, err := readAll(f, make([]byte, 0, room))
 	if err != nil {
 		return nil, fail("read", path, err)
 	}
 	return content, nil
+}
+
+// readAll is io.ReadAll into a buffer that is there.
+func readAll(r io.Reader, into []byte) ([]byte, error) {
+	for {
+		n, err := r.Read(into[len(into):cap(into)])
+		into = into[:len(into)+n]
+		if err == io.EOF {
+			return into, nil
+		}
+		if err != nil {
+			return into, err
+		}
+		if len(into) == cap(into) {
+			into = slices.Grow(into, len(into)+512)
+		}
+	}
 }
 
 // WriteFile creates or replaces a file's content.
