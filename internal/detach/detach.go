@@ -35,11 +35,14 @@ type Runner struct {
 	Random io.Reader
 }
 
-// The pauses between looks at a job: quick at first, then a sixteenth of the time for which it has said nothing.
+// The pauses between looks at a job: quick at first, then a sixteenth of the time for which it has said nothing, up to a second;
+// of one that is silent for minutes, a sixtieth.
 const (
-	firstPause = 100 * time.Millisecond
-	pauseShare = 16
-	longPause  = time.Second
+	firstPause  = 100 * time.Millisecond
+	pauseShare  = 16
+	longPause   = time.Second
+	silentShare = 60
+	silentPause = 10 * time.Second
 	// defaultTimeout bounds following a job that names no limit.
 	defaultTimeout = time.Hour
 	// startPause is waited before asking again when the connection was lost while starting.

@@ -104,7 +104,7 @@ func (j *job) follow(ctx context.Context, c transport.Conn) (transport.Result, e
 			return result(), j.left(ctx, last)
 		}
 		waited += pause
-		pause = min(max(firstPause, waited/pauseShare), longPause)
+		pause = min(max(firstPause, waited/pauseShare), max(longPause, min(waited/silentShare, silentPause)))
 	}
 }
 

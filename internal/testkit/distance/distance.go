@@ -40,7 +40,7 @@ func carry(to, from net.Conn, half time.Duration) {
 		}
 		_ = to.Close()
 	})
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, 8<<10)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
