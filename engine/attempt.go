@@ -97,7 +97,9 @@ func (r *run) change(ctx context.Context, n *node, act *target, c module.Change)
 		return err
 	}
 	start := r.e.cfg.Clock.Now()
+	over := r.e.links.calm.change()
 	err := cause(ctx, guard(n.spec.Name, func() error { return c.Apply(ctx, act) }))
+	over()
 	done := event.ChangeDone{ID: c.ID, Duration: r.e.cfg.Clock.Now().Sub(start)}
 	if err != nil {
 		done.Error = err.Error()

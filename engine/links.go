@@ -21,6 +21,33 @@ type (
 	command = transport.Command
 )
 
+// calm tells when nothing is being changed: then reads of several tasks and hosts may share an answer.
+type calm struct {
+	mu    sync.Mutex
+	busy  int    // changes under way
+	epoch uint64 // changes that began or ended
+}
+
+// change begins a change, which lasts until the returned function is called.
+func (c *calm) change() (over func()) {
+	c.step(1)
+	return func() { c.step(-1) }
+}
+
+func (c *calm) step(by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy += by
+	c.epoch++
+}
+
+// quiet is what transport's Together asks.
+func (c *calm) quiet() (epoch uint64, still bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.epoch, c.busy == 0
+}
+
 // fresh is how long reads of an apply stay good while nothing is known to have changed. Batches of tasks that change
 // nothing take far less; a gate that is passed after a long step must look again.
 const fresh = 3 * time.Second
@@ -30,6 +57,7 @@ type links struct {
 	e      *Engine
 	dials  chan struct{}
 	writes atomic.Uint64 // mutating commands on any host, so that reads before one can be told from reads after it
+	calm   calm
 
 	mu     sync.Mutex
 	byHost map[string]*link

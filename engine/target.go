@@ -69,7 +69,7 @@ func (t *target) Conn(ctx context.Context, host string) (transport.Conn, error) 
 	}
 	if !t.acts {
 		_, reads := k.conns()
-		return transport.ReadOnly(unclosed{reads}), nil
+		return transport.ReadOnly(unclosed{reads.Together(t.e.links.calm.quiet)}), nil
 	}
 	return t.acting(k), nil
 }

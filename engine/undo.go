@@ -208,6 +208,7 @@ func (e *Engine) takeBack(ctx context.Context, site *inventory.Site, p event.Pen
 	if c.Timeout <= 0 {
 		c.Timeout = 2 * time.Minute
 	}
+	defer e.links.calm.change()()
 	k.mutating()
 	_, reads := k.conns()
 	res, err := reads.Run(ctx, c)

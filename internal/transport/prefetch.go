@@ -20,6 +20,7 @@ type Prefetch struct {
 
 	mu      sync.Mutex
 	answers map[string]*answer
+	flights map[string]*flight // under way, of those who read together
 	follow  []Command
 	epoch   int // counts what may have changed the host; answers of an older epoch are not kept
 	changes int // under way; nothing is kept meanwhile
