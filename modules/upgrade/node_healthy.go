@@ -23,6 +23,7 @@ var nodeHealthyDoc string
 type nodeHealthyArgs struct {
 	Within    time.Duration      `hcl:"within,optional" default:"20m" min:"5s" doc:"How long the node may take until all is well but Ceph's placement groups."`
 	Ceph      time.Duration      `hcl:"ceph_within,optional" default:"60m" min:"5s" doc:"How long Ceph may take until all placement groups are active and clean."`
+	Stalled   time.Duration      `hcl:"ceph_stalled,optional" default:"10m" min:"5s" doc:"How long placement groups may be unclean without any of their numbers getting better: groups that are not clean, objects that lack copies or are misplaced. Where nothing gets better the wait ends then."`
 	MaxOffset time.Duration      `hcl:"max_offset,optional" default:"50ms" min:"1ms" doc:"How far the node's clock may be off. Ceph complains from 50 ms on."`
 	Tolerate  inventory.NodeRefs `hcl:"tolerate,optional" doc:"Other nodes that may be down." example:"[cluster.lab.pve5]"`
 	Failed    []string           `hcl:"allow_failed,optional" doc:"Units that may have failed, with * for any part of a name." example:"[\"zfs-import@*.service\"]"`
@@ -60,7 +61,7 @@ func nodeHealthy() module.Module {
 	}, module.Funcs[nodeHealthyArgs, nodeHealthyOut]{
 		Plan: planHealthy,
 		Read: func(ctx context.Context, t module.Target, args nodeHealthyArgs) (nodeHealthyOut, error) {
-			_, bad := examine(ctx, t, t.Host().Name, args)
+			_, bad, _ := examine(ctx, t, t.Host().Name, args)
 			return nodeHealthyOut{Healthy: len(bad) == 0, Problems: append([]string{}, texts(bad)...)}, nil
 		},
 	})
@@ -78,7 +79,7 @@ func planHealthy(ctx context.Context, t module.Target, args nodeHealthyArgs) ([]
 		change.Predicted = "earlier tasks change it first"
 		return []module.Change{change}, nil
 	}
-	_, bad := examine(ctx, t, host, args)
+	_, bad, _ := examine(ctx, t, host, args)
 	if len(bad) == 0 {
 		return nil, nil
 	}
@@ -86,8 +87,8 @@ func planHealthy(ctx context.Context, t module.Target, args nodeHealthyArgs) ([]
 	return []module.Change{change}, nil
 }
 
-// examine makes all checks of a node once. bad are those that are not fulfilled and not ignored.
-func examine(ctx context.Context, t module.Target, host string, args nodeHealthyArgs) (all, bad []gates.Verdict) {
+// examine makes all checks of a node once. bad are those that are not fulfilled and not ignored; lacking is what Ceph lacks.
+func examine(ctx context.Context, t module.Target, host string, args nodeHealthyArgs) (all, bad []gates.Verdict, lacking *lacks) {
 	away := t.Block().Out()
 	f := gates.Read(ctx, t, host, gates.ReadOptions{Away: away, Extra: append(gates.WellReads(), sentRead), NoStop: true, NoGuests: true})
 	all = gates.Well(f, gates.WellOptions{Away: away, Tolerate: args.Tolerate, Failed: args.Failed, MaxOffset: args.MaxOffset})
@@ -104,7 +105,7 @@ func examine(ctx context.Context, t module.Target, host string, args nodeHealthy
 		}
 		bad = append(bad, v)
 	}
-	return all, bad
+	return all, bad, lacksOf(f.Ceph)
 }
 
 // waitHealthy looks again and again until nothing is wrong. Placement groups have a time of their own: copies are made anew for
@@ -115,9 +116,9 @@ func waitHealthy(ctx context.Context, t module.Target, host string, args nodeHea
 		began = 0 // the phase is not measured
 	}
 	w := waiting{t: t, host: host, args: args}
-	err = w.until(ctx, "all is well with "+host, args.Within, func(v gates.Verdict) bool { return v.Gate != gates.WellPGs })
+	err = w.within(ctx, args.Within, func(v gates.Verdict) bool { return v.Gate != gates.WellPGs })
 	if err == nil {
-		err = w.until(ctx, "Ceph is whole again", args.Ceph, func(gates.Verdict) bool { return true })
+		err = w.whole(ctx)
 	}
 	for _, v := range w.all {
 		t.Record(host, v.Reading)
@@ -126,63 +127,6 @@ func waitHealthy(ctx context.Context, t module.Target, host string, args nodeHea
 		t.Record(host, module.Phase{Name: "verify", Took: ended - began})
 	}
 	return err
-}
-
-// waiting is a wait for a node to be well.
-type waiting struct {
-	t    module.Target
-	host string
-	args nodeHealthyArgs
-	all  []gates.Verdict // of the last look
-	told string
-}
-
-// until waits until the verdicts that count are all good. What is not is told when it changes.
-func (w *waiting) until(ctx context.Context, name string, limit time.Duration, counts func(gates.Verdict) bool) error {
-	var last []gates.Verdict
-	err := w.t.WaitFor(ctx, module.Condition{
-		Name: name, Timeout: limit, Every: 2 * time.Second,
-		Check: func(ctx context.Context) error {
-			all, bad := examine(ctx, w.t, w.host, w.args)
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			w.all = all
-			last = slices.DeleteFunc(bad, func(v gates.Verdict) bool { return !counts(v) })
-			if len(last) == 0 {
-				return nil
-			}
-			text := "waiting: " + strings.Join(texts(last), "; ")
-			if text != w.told {
-				w.t.Log(w.host, text)
-				w.told = text
-			}
-			return notYetError(text)
-		},
-	})
-	if _, late := errors.AsType[notYetError](err); !late || len(last) == 0 {
-		return err
-	}
-	return w.refusals(last, limit)
-}
-
-// refusals are what is still wrong when the time is over.
-func (w *waiting) refusals(bad []gates.Verdict, limit time.Duration) error {
-	var out module.Refusals
-	for _, v := range bad {
-		argument := "within"
-		if v.Gate == gates.WellPGs {
-			argument = "ceph_within"
-		}
-		override := fmt.Sprintf("mend it and resume; or a longer %s; or ignore = [%q]", argument, v.Gate)
-		if v.Override != "" {
-			override = v.Override + "; then resume; or ignore = [\"" + v.Gate + "\"]"
-		}
-		out = append(out, &module.Refusal{
-			Host: w.host, Gate: fmt.Sprintf("%s is well within %s: %s", w.host, limit, v.Gate), Saw: v.Saw, Want: v.Want, Look: v.Look, Override: override,
-		})
-	}
-	return out
 }
 
 func texts(bad []gates.Verdict) []string {

@@ -173,6 +173,11 @@ runbook "rolling_upgrade" {
     default     = "1h"
     description = "How long a node may take until Ceph is whole again"
   }
+  argument "stalled_within" {
+    type        = string
+    default     = "10m"
+    description = "How long Ceph may take without anything getting better"
+  }
   argument "release_within" {
     type        = string
     default     = "3h"
@@ -235,8 +240,9 @@ runbook "rolling_upgrade" {
     }
 
     task "node_healthy" "verify" {
-      ceph_within = arg.healthy_within
-      tolerate    = arg.tolerate
+      ceph_within  = arg.healthy_within
+      ceph_stalled = arg.stalled_within
+      tolerate     = arg.tolerate
     }
 
     task "release" "back" {

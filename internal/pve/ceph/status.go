@@ -27,10 +27,12 @@ type Status struct {
 		States   []PGState `json:"pgs_by_state"`
 		Total    int       `json:"num_pgs"`
 		Degraded int       `json:"degraded_objects"`
-		Data     int64     `json:"data_bytes"`
-		Used     int64     `json:"bytes_used"`
-		Avail    int64     `json:"bytes_avail"`
-		Bytes    int64     `json:"bytes_total"`
+		// Misplaced are objects that have all their copies, and not where they belong.
+		Misplaced int   `json:"misplaced_objects"`
+		Data      int64 `json:"data_bytes"`
+		Used      int64 `json:"bytes_used"`
+		Avail     int64 `json:"bytes_avail"`
+		Bytes     int64 `json:"bytes_total"`
 	} `json:"pgmap"`
 	FS struct {
 		ByRank []struct {
@@ -93,6 +95,17 @@ func (s *Status) Clean() string {
 		return fmt.Sprintf("%d of %d placement groups have a state", sum, s.PGs.Total)
 	}
 	return ""
+}
+
+// Unclean is how many placement groups are not known to be active and clean.
+func (s *Status) Unclean() int {
+	clean := 0
+	for _, p := range s.PGs.States {
+		if slices.Contains(cleanStates, p.Name) {
+			clean += p.Count
+		}
+	}
+	return max(s.PGs.Total-clean, 0)
 }
 
 // Serving says what keeps placement groups from serving reads and writes; "" if all are active.
