@@ -61,8 +61,30 @@ type NodeState struct {
 	Quorum      *QuorumStatus // nil while corosync does not answer
 	Links       []PeerLink
 	Joining     bool // pvecm add or pvecm create runs
+	Restart     Restart
 	// AuthorizedKeys and HostKeys are lines of public keys.
 	AuthorizedKeys, HostKeys []string
+}
+
+// Restart is the restart of a node that pxrun asked for last; the zero value if there was none.
+type Restart struct {
+	Run    string
+	BootID string    // of the system that was to go down
+	At     time.Time // by the node's clock
+}
+
+// restartWithin is how long a node that was told to restart is expected to go down: guests that are shut down with it take minutes.
+const restartWithin = 10 * time.Minute
+
+// GoingDown reports whether the node was told to restart and has not gone down yet, by which run and how long ago. One that has been up
+// for long after that did not heed it.
+func (s NodeState) GoingDown() (run string, since time.Duration, yes bool) {
+	r := s.Restart
+	if r.BootID == "" || r.BootID != s.BootID || s.Time.IsZero() || r.At.IsZero() {
+		return "", 0, false
+	}
+	since = s.Time.Sub(r.At)
+	return r.Run, since, since < restartWithin && since > -restartWithin
 }
 
 // ReadNode reads a node. It returns a state in every case; Err in it is set when nothing could be read.
@@ -168,6 +190,12 @@ func (p parser) identity() {
 			p.BootID = value
 		case "machine_id":
 			p.MachineID = value
+		case "sent_run":
+			p.Restart.Run = value
+		case "sent_boot_id":
+			p.Restart.BootID = value
+		case "sent_at":
+			p.Restart.At = parseUnixTime(value)
 		}
 	}
 	if text, ok := p.text("fqdn"); ok {

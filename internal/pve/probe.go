@@ -27,7 +27,7 @@ type read struct {
 // reads is everything that a snapshot holds. All are single files or programs in C, no interpreter is started: the
 // whole costs a node less than one call of pvesh.
 var reads = []read{
-	{"id", `sh -c 'echo "uid $(id -u)"; echo "hostname $(hostname)"; echo "kernel $(uname -r)"; echo "arch $(uname -m)"; echo "cpus $(nproc)"; echo "time $(date +%s.%N)"; echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"; echo "machine_id $(cat /etc/machine-id)"'`, true, true},
+	{"id", `sh -c 'echo "uid $(id -u)"; echo "hostname $(hostname)"; echo "kernel $(uname -r)"; echo "arch $(uname -m)"; echo "cpus $(nproc)"; echo "time $(date +%s.%N)"; echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"; echo "machine_id $(cat /etc/machine-id)"; if [ -e ` + RestartNote + ` ]; then sed -n "s/^/sent_/p" ` + RestartNote + `; fi'`, true, true},
 	{"fqdn", `hostname -f`, false, true},
 	{"os", `cat /etc/os-release`, false, true},
 	{"mem", `grep -E '^(MemTotal|MemAvailable):' /proc/meminfo`, false, true},
@@ -58,6 +58,10 @@ var Services = []string{"pve-cluster", "corosync", "pvedaemon", "pveproxy", "pve
 // QDeviceNote is the file in which node_join notes the QDevice that it took off for the time of the joins, so that
 // any later run knows to put it back.
 const QDeviceNote = "/etc/pve/priv/pxrun-qdevice.json"
+
+// RestartNote is the file of a node in which pxrun notes, in lines "key value", that it is about to restart it: run, boot_id of the system
+// that is to go down, and at, the time by the node's clock.
+const RestartNote = "/var/lib/pxrun/reboot"
 
 // readSeconds bounds each read: any access to a wedged pmxcfs hangs for good.
 const readSeconds = 10

@@ -35,7 +35,7 @@ type pinNote struct {
 // Notes are lines "key value", so that a shell can read them too.
 const (
 	notesDir = "/var/lib/pxrun"
-	sentFile = notesDir + "/reboot"
+	sentFile = pve.RestartNote
 	pinsFile = notesDir + "/kernel-pin"
 )
 
@@ -78,10 +78,18 @@ var sentRead = frame.Read{Name: "sent", Seconds: 10, Command: `sh -c 'echo "# ` 
 func kernelOf(f gates.Facts, run string) (v gates.Verdict, known bool) {
 	sent, _ := parseNotes(string(f.Own["sent"].Text))
 	i := slices.IndexFunc(f.States, func(s pve.NodeState) bool { return s.Host == f.Node })
-	if sent == nil || run == "" || sent.Run != run || i < 0 || f.Err != nil {
+	if sent == nil || i < 0 || f.Err != nil {
 		return v, false
 	}
 	s := f.States[i]
+	if by, since, yes := s.GoingDown(); yes && by != run {
+		v = gates.Verdict{Reading: module.Reading{Gate: checkKernel, Saw: fmt.Sprintf("run %s told it to restart %s ago, and it has not gone down yet", by, since.Round(time.Second)),
+			Want: "no restart under way"}, Look: "cat " + sentFile + "; systemctl list-jobs"}
+		return v, true
+	}
+	if run == "" || sent.Run != run {
+		return v, false
+	}
 	v = gates.Verdict{Reading: module.Reading{Gate: checkKernel, Saw: "it runs " + s.Kernel, Want: "kernel " + sent.Expect + " after a restart", OK: true}, Look: "uname -r; proxmox-boot-tool kernel list"}
 	switch {
 	case s.BootID == sent.BootID:

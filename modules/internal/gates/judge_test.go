@@ -52,6 +52,12 @@ func cluster(n, device int, change func(*Facts)) Facts {
 }
 
 // gone takes a node out of the cluster, as the others see it.
+// restarts has been told to restart, and has not gone down yet.
+func restarts(s *pve.NodeState, since time.Duration) {
+	s.BootID, s.Time = "old", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	s.Restart = pve.Restart{Run: "01OTHER", BootID: "old", At: s.Time.Add(-since)}
+}
+
 func gone(f *Facts, i int) {
 	online := &pve.Members{}
 	for _, m := range f.States[0].Members.Nodes {
@@ -138,6 +144,13 @@ func TestGates(t *testing.T) {
 			maintained(f, "online", "active")
 			f.HA.Manager.Services["vm:100"] = ha.Service{Node: "pve1", State: "migrate", Target: "pve2"}
 		}), Options{Empty: true, Coming: true}, map[string]string{Guests: "the HA manager moves vm:100 to it"}},
+		"a node was told to restart": {cluster(5, 0, func(f *Facts) { restarts(&f.States[3], 12*time.Second) }), Options{}, map[string]string{Others: "pve4 is about to go down: run 01OTHER told it to restart 12s ago"}},
+		"by this run":                {cluster(5, 0, func(f *Facts) { restarts(&f.States[3], 12*time.Second) }), away("pve4"), nil},
+		"and did not, long ago":      {cluster(5, 0, func(f *Facts) { restarts(&f.States[3], time.Hour) }), Options{}, nil},
+		"and has": {cluster(5, 0, func(f *Facts) {
+			restarts(&f.States[3], 12*time.Second)
+			f.States[3].BootID = "new"
+		}), Options{}, nil},
 		"a node does not answer":   {cluster(5, 0, func(f *Facts) { f.States[3].Err = fmt.Errorf("timed out") }), Options{}, map[string]string{Others: "pve4 is not answering", Quorum: "pve4 does not answer: timed out"}},
 		"corosync does not answer": {cluster(3, 0, func(f *Facts) { f.States[0].Quorum = nil }), Options{}, map[string]string{Quorum: "corosync does not answer on pve1"}},
 		"they do not agree": {cluster(3, 0, func(f *Facts) {

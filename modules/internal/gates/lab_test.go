@@ -76,6 +76,13 @@ func TestGatesOnALab(t *testing.T) {
 				require.NoError(t, tgt.Lab.ClearFault(id))
 				becomes(t, tgt, "pve2", empty, all)
 			})
+			t.Run("a node was told to restart", func(t *testing.T) {
+				tgt.Must("pve3", `mkdir -p /var/lib/pxrun; printf 'run 01OTHER\nboot_id %s\nkernel x\nexpect y\nat %s\n' "$(cat /proc/sys/kernel/random/boot_id)" "$(date +%s.%N)" >/var/lib/pxrun/reboot`)
+				becomes(t, tgt, "pve2", empty, map[string]string{gates.Others: "pve3 is about to go down: run 01OTHER told it to restart"})
+				becomes(t, tgt, "pve2", gates.Options{Gate: "reboot pve2", Empty: true, Away: []string{"pve3"}}, map[string]string{gates.Quorum: "1 of 3 votes stay"})
+				tgt.Must("pve3", `sed -i 's/^boot_id .*/boot_id of-the-one-before/' /var/lib/pxrun/reboot`)
+				becomes(t, tgt, "pve2", empty, all)
+			})
 			t.Run("a node is down", func(t *testing.T) {
 				id := fault(t, tgt, lab.Fault{Kind: "power-off", Target: "pve3"})
 				becomes(t, tgt, "pve2", empty, map[string]string{gates.Quorum: "1 of 3 votes stay without pve2, 2 are needed", gates.Others: "pve3 is down"})

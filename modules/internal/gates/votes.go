@@ -196,8 +196,12 @@ func (f Facts) others(o Options) Verdict {
 		absent[name] = "down"
 	}
 	for _, s := range f.States {
-		if name := nameOf(s); s.Err != nil && s.Host != f.Node && absent[name] == "" {
+		name := nameOf(s)
+		if s.Err != nil && s.Host != f.Node && absent[name] == "" {
 			absent[name] = "not answering"
+		}
+		if run, since, yes := s.GoingDown(); yes && s.Host != f.Node {
+			absent[name] = fmt.Sprintf("about to go down: run %s told it to restart %s ago", run, since.Round(time.Second))
 		}
 	}
 	if f.HA == nil {
