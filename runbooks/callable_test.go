@@ -1,6 +1,7 @@
 package runbooks_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -217,4 +218,32 @@ func TestBuiltInRunbooksValidate(t *testing.T) {
 	doc, diags := load(t, "cluster \"lab\" {\n  node \"pve1\" { address = \"192.0.2.11\" }\n}", runbooks.Options{Runbook: "health_check"})
 	require.False(t, diags.HasErrors() && len(doc.Runbooks) == 0)
 	require.True(t, doc.Runbooks[0].BuiltIn)
+}
+
+// The validation of an argument names it as the rest of its runbook does.
+func TestAnArgumentIsValidated(t *testing.T) {
+	const src = twoHosts + `
+runbook "greet" {
+  hosts = [host.a]
+  argument "times" {
+    default = 2
+    validation {
+      condition     = %s.times > 0
+      error_message = "Say it once at least, not ${%[1]s.times} times."
+    }
+  }
+  task "command" "say" { run = "echo ${arg.times}" }
+}
+`
+	give := func(value string) runbooks.Options {
+		return runbooks.Options{Runbook: "greet", Arguments: []runbooks.Assignment{{Name: "times", Value: value}}}
+	}
+	_, diags := load(t, fmt.Sprintf(src, "arg"), give("3"))
+	require.False(t, diags.HasErrors(), "%v", diags)
+	_, diags = load(t, fmt.Sprintf(src, "arg"), give("0"))
+	require.ErrorContains(t, diags, `Invalid value for argument; Say it once at least, not 0 times. (argument "times", from --arg)`)
+	_, diags = load(t, fmt.Sprintf(src, "arg"), give("many"))
+	require.ErrorContains(t, diags, `The value of argument "times" from --arg does not fit the type number`)
+	_, diags = load(t, fmt.Sprintf(src, "var"), give("3"))
+	require.ErrorContains(t, diags, "A validation can refer only to its own argument, arg.times. There is no var.times here.")
 }

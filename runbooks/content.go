@@ -169,7 +169,7 @@ func (p bodyPlace) labels(d *hcl.Diagnostic) *hcl.Diagnostic {
 
 // homes say where the blocks stand that may be found in the wrong place.
 var homes = map[string]string{
-	"node": "inside of a cluster block", "validation": "inside of a variable block", "become": "inside of an ssh block",
+	"node": "inside of a cluster block", "validation": "inside of a variable or argument block", "become": "inside of an ssh block",
 	"task": "inside of a runbook block", "parallel": "inside of a runbook block", "rolling": "inside of a runbook block",
 	"between": "inside of a rolling block", "argument": "inside of a runbook block", "hook": atTop,
 	"retry": "inside of a task block", "ssh": "at the top of a file, or inside of a cluster, node or host block",

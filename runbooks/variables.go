@@ -29,6 +29,7 @@ type Variable struct {
 	From  string
 	Range diag.Range
 
+	root     string // what a validation names it by: var, or arg for the argument of a runbook
 	typ      cty.Type
 	defaults *typeexpr.Defaults
 	nullable bool
@@ -41,9 +42,14 @@ var variableSchema = &hcl.BodySchema{
 	Blocks:     []hcl.BlockHeaderSchema{{Type: "validation"}},
 }
 
-// declareVariable reads a variable block. Nothing in it but a validation may refer to anything.
+// declareVariable reads a variable block, or an argument block, which is the same inside of a runbook. Nothing in it but a validation may
+// refer to anything.
 func declareVariable(b *hcl.Block, functions map[string]function.Function) (*Variable, diag.List) {
-	v := &Variable{Name: b.Labels[0], Type: "any", typ: cty.DynamicPseudoType, nullable: true, Range: b.DefRange, Default: cty.NilVal}
+	root := "var"
+	if b.Type == "argument" {
+		root = "arg"
+	}
+	v := &Variable{Name: b.Labels[0], root: root, Type: "any", typ: cty.DynamicPseudoType, nullable: true, Range: b.DefRange, Default: cty.NilVal}
 	content, diags := contentOf(b, variableSchema)
 	for name, into := range map[string]any{"description": &v.Description, "sensitive": &v.Sensitive, "nullable": &v.nullable} {
 		if a, ok := content.Attributes[name]; ok {
@@ -97,11 +103,11 @@ func (v *Variable) convert(val cty.Value) (cty.Value, error) {
 func (v *Variable) accept(g given, functions map[string]function.Function) diag.List {
 	val, err := v.convert(g.value)
 	if err != nil {
-		return diag.Error("Wrong type of value", fmt.Sprintf("The value of variable %q from %s does not fit the type %s: %s.", v.Name, g.from, v.Type, err), g.at)
+		return diag.Error("Wrong type of value", fmt.Sprintf("The value of %s %q from %s does not fit the type %s: %s.", v.word(), v.Name, g.from, v.Type, err), g.at)
 	}
 	if val.IsNull() && !v.nullable {
 		if v.Default == cty.NilVal {
-			return diag.Error("Variable is null", fmt.Sprintf("Variable %q must not be null, and %s sets it to null.", v.Name, g.from), g.at)
+			return diag.Error("Value is null", fmt.Sprintf("The %s %q must not be null, and %s sets it to null.", v.word(), v.Name, g.from), g.at)
 		}
 		val = v.Default
 	}
@@ -121,7 +127,7 @@ func (v *Variable) validate(val cty.Value, g given, functions map[string]functio
 	var diags diag.List
 	ctx := &hcl.EvalContext{
 		Functions: functions,
-		Variables: map[string]cty.Value{"var": cty.ObjectVal(map[string]cty.Value{v.Name: val})},
+		Variables: map[string]cty.Value{v.root: cty.ObjectVal(map[string]cty.Value{v.Name: val})},
 	}
 	for _, b := range v.checks {
 		content, more := contentOf(b, validationSchema)
@@ -162,18 +168,31 @@ func (v *Variable) check(condition, message hcl.Expression, ctx *hcl.EvalContext
 	if at == (diag.Range{}) {
 		at = v.Range
 	}
-	return append(diags, diag.Error("Invalid value for variable", fmt.Sprintf("%s (variable %q, from %s)", text, v.Name, g.from), at)...)
+	return append(diags, diag.Error("Invalid value for "+v.word(), fmt.Sprintf("%s (%s %q, from %s)", text, v.word(), v.Name, g.from), at)...)
 }
 
+// word is what people call it.
+func (v *Variable) word() string {
+	if v.root == "arg" {
+		return "argument"
+	}
+	return "variable"
+}
+
+// onlyItself refuses references of a validation to anything but the variable itself: what else there is may not be known yet.
 func (v *Variable) onlyItself(exprs ...hcl.Expression) diag.List {
 	var diags diag.List
 	for _, e := range exprs {
 		for _, t := range e.Variables() {
-			if name, ok := step(t, 1); t.RootName() == "var" && ok && name == v.Name {
+			name, ok := step(t, 1)
+			if t.RootName() == v.root && ok && name == v.Name {
 				continue
 			}
-			diags = append(diags, diag.Error("Invalid reference in validation",
-				fmt.Sprintf("A validation can refer only to its own variable, var.%s.", v.Name), t.SourceRange())...)
+			text := fmt.Sprintf("A validation can refer only to its own %s, %s.%s.", v.word(), v.root, v.Name)
+			if ok && name == v.Name {
+				text += fmt.Sprintf(" There is no %s.%s here.", t.RootName(), name)
+			}
+			diags = append(diags, diag.Error("Invalid reference in validation", text, t.SourceRange())...)
 		}
 	}
 	return diags
@@ -207,7 +226,7 @@ func (v *Variable) parseText(text, from, filename string) (cty.Value, diag.List)
 		return cty.StringVal(text), nil // "8" and "true" convert
 	}
 	wrong := func(why string) diag.List {
-		return diag.Error("Invalid value for variable", fmt.Sprintf("The value of variable %q from %s is no HCL expression of type %s: %s", v.Name, from, v.Type, why), diag.Range{})
+		return diag.Error("Invalid value for "+v.word(), fmt.Sprintf("The value of %s %q from %s is no HCL expression of type %s: %s", v.word(), v.Name, from, v.Type, why), diag.Range{})
 	}
 	if diags := tooDeep([]byte(text), filename); diags != nil {
 		return cty.NilVal, wrong(diags[0].Detail)
