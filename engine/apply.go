@@ -165,11 +165,11 @@ func everyHost(string) bool { return true }
 func (r *run) nothing(ctx context.Context, p *Plan) {
 	for i, t := range p.Tasks {
 		rec := r.records[i]
-		if nothingIn(t.Hosts) {
+		if changes, ok := allOf(t.Hosts); ok {
 			rec.n.mu.Lock()
 			hosts := slices.Clone(rec.n.hosts)
 			rec.n.mu.Unlock()
-			_ = r.crossOffPast(ctx, rec.n, hosts...) // the list stays longer than it must be
+			_ = r.crossOffPast(ctx, rec.n, hosts, changes) // the list stays longer than it must be
 		}
 		rec.begun, rec.reason = t.Skipped == "", t.Skipped
 		status := map[string]event.Status{}

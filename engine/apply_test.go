@@ -372,7 +372,7 @@ func TestSummaryListsTemporaryChangesThatAreLeft(t *testing.T) {
 	s, err = g.apply(t, w.runbook(maintenance, task("release", kv{Key: "service", Value: "1", Undoes: "maintenance"})))
 	require.NoError(t, err)
 	require.Empty(t, s.Left)
-	require.Equal(t, []event.UndoDone{{ID: "a/maintenance"}}, bodies[event.UndoDone](g.rec))
+	require.Equal(t, []event.UndoDone{{ID: "a/maintenance", Summary: "unset maintenance", About: "a"}}, bodies[event.UndoDone](g.rec))
 }
 
 func TestUndoTakesBackWhatRunsLeftBehind(t *testing.T) {

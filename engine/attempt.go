@@ -132,7 +132,7 @@ func (r *run) prove(ctx context.Context, n *node, look *target, asked *call, mad
 	for i, h := range look.hosts {
 		hosts[i] = h.Name
 	}
-	return errors.Join(r.crossOff(ctx, made), r.crossOffPast(ctx, n, hosts...))
+	return errors.Join(r.crossOff(ctx, made), r.crossOffPast(ctx, n, hosts, nil))
 }
 
 // holdError explains what is left to do after everything was done.

@@ -212,3 +212,61 @@ func TestAChangeThatWaitedAsksWhetherItMayGoOn(t *testing.T) {
 		})
 	}
 }
+
+func TestAnUndoWhoseHostIsAwayGoesThroughAnotherNode(t *testing.T) {
+	tests := map[string]struct {
+		undo    module.Undo
+		alone   bool // no other node is quorate
+		set     []string
+		problem []string
+	}{
+		"that does the same anywhere": {undo: module.Undo{Anywhere: true}, set: []string{"set b m="}},
+		"and none is quorate": {undo: module.Undo{Anywhere: true}, alone: true, set: []string{"set b m="},
+			problem: []string{"no route to host", "by hand, on any quorate node: set m"}},
+		"that is about the host": {problem: []string{"no route to host", "by hand, on a: set m"}},
+		"that is told in fewer words": {undo: module.Undo{ByHand: "ha-manager crm-command node-maintenance disable a"},
+			problem: []string{"by hand, on a: ha-manager crm-command node-maintenance disable a"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld("a", "b", "c")
+			w.machines["a"].down = true
+			w.machines["c"].down = true
+			if tt.alone {
+				w.machines["b"].onSet = failing("no quorum")
+			}
+			p := unset("01OLD", "a")
+			p.Undo.Anywhere, p.Undo.ByHand = tt.undo.Anywhere, tt.undo.ByHand
+			site, _ := w.site("lab")
+			g := w.engine(t)
+			left, err := g.Undo(t.Context(), site, []event.Pending{p})
+			require.Equal(t, tt.set, w.notes())
+			done := bodies[event.UndoDone](g.rec)[0]
+			if tt.problem == nil {
+				require.NoError(t, err)
+				require.Empty(t, left)
+				require.Equal(t, event.UndoDone{ID: "a/m", Of: "01OLD", Summary: "unset m on a", About: "a"}, done)
+				return
+			}
+			require.Len(t, left, 1)
+			for _, part := range tt.problem {
+				require.ErrorContains(t, err, part)
+				require.Contains(t, done.Error, part)
+			}
+		})
+	}
+}
+
+// The line of an undo names the node that was meant, whichever it went through.
+func TestAnUndoIsToldOfTheHostThatItIsAbout(t *testing.T) {
+	w := newWorld("a", "b")
+	site, _ := w.site("lab")
+	through := event.Pending{Run: "01OLD", ID: "a/maintenance", Undo: module.Undo{
+		Host: "b", Summary: "end the maintenance of a", Command: transport.Command{Argv: []string{"set", "m", ""}},
+	}}
+	g := w.engine(t)
+	_, err := g.Undo(t.Context(), site, []event.Pending{through})
+	require.NoError(t, err)
+	require.Equal(t, []event.UndoDone{{ID: "a/maintenance", Of: "01OLD", Summary: "end the maintenance of a", About: "a"}}, bodies[event.UndoDone](g.rec))
+	require.Contains(t, g.rec.kinds(), "undo_done b")
+}

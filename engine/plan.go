@@ -73,6 +73,9 @@ type HostPlan struct {
 	Unreachable bool `json:"unreachable,omitempty"`
 	// Away are the hosts that could not be connected to, where they are others than Host: a task for a whole cluster looks at all nodes.
 	Away []Away `json:"away,omitempty"`
+	// spared is what a task would do that was skipped since the host is idle; looked says that this was found out.
+	spared []module.Change
+	looked bool
 }
 
 // Away is a host that could not be connected to, and why.

@@ -223,13 +223,15 @@ func (p *planner) unlessIdle(ctx context.Context, n *node, subject string, on []
 	if idle == "" || n.block == nil || !n.yields() {
 		return p.item(ctx, n, subject, on, item, planned)
 	}
+	hp := HostPlan{Host: subject, Skipped: idle}
 	parts, _ := p.b.partsOf(n.block)
 	if n.spec.Serves && slices.Contains(parts.after, n) {
-		if hp, res := p.item(ctx, n, subject, on, item, planned); due(hp.Changes) {
-			return hp, res
+		then, res := p.item(ctx, n, subject, on, item, planned)
+		if due(then.Changes) {
+			return then, res
 		}
+		hp.spared, hp.looked = allOf([]HostPlan{then})
 	}
-	hp := HostPlan{Host: subject, Skipped: idle}
 	if item != nil {
 		hp.Item = item.Key
 	}

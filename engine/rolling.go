@@ -220,8 +220,8 @@ func (g *rolling) skipIdle(ctx context.Context) bool {
 			any = true
 			g.w.skip(host)
 			g.total--
-			for _, n := range work.clear {
-				_ = g.r.crossOffPast(ctx, n, host) // the list stays longer than it must be
+			for _, then := range work.after {
+				_ = g.r.crossOffPast(ctx, then.n, []string{host}, then.changes) // the list stays longer than it must be
 			}
 			g.r.skipped(g.b, host, func(*node) bool { return true })
 			g.r.e.tell(ctx, "", host, event.NodeDone{Block: g.b.Name, Status: event.Skipped, Reason: work.idle})

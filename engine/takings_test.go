@@ -57,31 +57,35 @@ func TestWhatAKilledProcessTookBackIsCrossedOff(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, s.Left, tt.left)
 			if tt.left == 0 {
-				require.Equal(t, []event.UndoDone{{ID: "a/maintenance"}}, bodies[event.UndoDone](g.rec))
+				require.Equal(t, []event.UndoDone{{ID: "a/maintenance", Summary: "end the maintenance of a", About: "a"}}, bodies[event.UndoDone](g.rec))
 			}
 		})
 	}
 }
 
-// The host has had its turn, so the resumed run passes it over.
+// The host has had its turn, so the resumed run passes it over: beside others, and when none is left.
 func TestWhatAKilledProcessTookBackIsCrossedOffOnIdleHosts(t *testing.T) {
-	w := newWorld("a", "b")
-	w.machines["a"].put("work", "1")
-	w.machines["a"].put("service", "1")
 	serving := module.Define(module.Spec{Name: "kv_serving", Serves: true}, module.Funcs[kv, kvOut]{
 		Plan: func(ctx context.Context, t module.Target, a kv) ([]module.Change, error) {
 			return a.plan(ctx, t, t.Host().Name)
 		},
 	})
-	past := killedRelease(true)
-	g := w.engine(t, func(c *engine.Config) { c.Command, c.Past = "resume", &past })
-	rb := w.runbook(&engine.Rolling{Name: "nodes", Over: hostList("a", "b"), Steps: []engine.Step{
-		task("work", kv{Key: "work", Value: "1"}),
-		task("release", kv{Key: "service", Value: "1", Undoes: "maintenance"}, func(t *engine.Task) { t.Module = serving }),
-	}})
-	s, err := g.apply(t, rb)
-	require.NoError(t, err)
-	require.Empty(t, s.Left)
-	require.Equal(t, []event.UndoDone{{ID: "a/maintenance"}}, bodies[event.UndoDone](g.rec))
-	require.NotContains(t, w.notes(), "set a service=1")
+	for name, hosts := range map[string][]string{"beside others": {"a", "b"}, "alone": {"a"}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld("a", "b")
+			w.machines["a"].put("work", "1")
+			w.machines["a"].put("service", "1")
+			past := killedRelease(true)
+			g := w.engine(t, func(c *engine.Config) { c.Command, c.Past = "resume", &past })
+			rb := w.runbook(&engine.Rolling{Name: "nodes", Over: hostList(hosts...), Steps: []engine.Step{
+				task("work", kv{Key: "work", Value: "1"}),
+				task("release", kv{Key: "service", Value: "1", Undoes: "maintenance"}, func(t *engine.Task) { t.Module = serving }),
+			}})
+			s, err := g.apply(t, rb)
+			require.NoError(t, err)
+			require.Empty(t, s.Left)
+			require.Len(t, bodies[event.UndoDone](g.rec), 1)
+			require.NotContains(t, w.notes(), "set a service=1")
+		})
+	}
 }

@@ -86,12 +86,13 @@ func (r *run) crossOff(ctx context.Context, changes []module.Change) error {
 	})
 }
 
-// crossOffPast takes off the list what a change of an earlier process took back, or was about to: the task has just found that there is
-// nothing to do on its hosts.
-func (r *run) crossOffPast(ctx context.Context, n *node, hosts ...string) error {
+// crossOffPast takes off the list what a change of an earlier process took back, or was about to: the task has just been planned for its
+// host, and does not want it any more.
+func (r *run) crossOffPast(ctx context.Context, n *node, hosts []string, wanted []module.Change) error {
 	return r.strike(ctx, func(p pendingUndo) bool {
 		was := p.Back
-		return p.begun == 0 && was != nil && was.Step == n.task.Path && (was.Proved || was.Done) && slices.Contains(hosts, was.Host)
+		return p.begun == 0 && was != nil && was.Step == n.task.Path && (was.Proved || was.Done) && slices.Contains(hosts, was.Host) &&
+			!slices.ContainsFunc(wanted, func(c module.Change) bool { return c.ID == was.ID })
 	})
 }
 
@@ -109,14 +110,19 @@ func (r *run) strike(ctx context.Context, which func(pendingUndo) bool) error {
 	r.mu.Unlock()
 	var err error
 	for _, p := range gone {
-		err = errors.Join(err, r.e.undone(ctx, p.Pending, nil))
+		err = errors.Join(err, r.e.undone(ctx, r.b.rb.Site, p.Pending, nil))
 	}
 	return err
 }
 
 // undone writes down that a temporary change was taken back, or why it could not be.
-func (e *Engine) undone(ctx context.Context, p event.Pending, failed error) error {
-	told := event.UndoDone{ID: p.ID}
+func (e *Engine) undone(ctx context.Context, site *inventory.Site, p event.Pending, failed error) error {
+	told := event.UndoDone{ID: p.ID, Summary: p.Undo.Summary, About: p.Undo.Host}
+	if node, _, _ := strings.Cut(p.ID, "/"); node != told.About {
+		if _, is := site.Host(node); is {
+			told.About = node
+		}
+	}
 	if p.Run != e.cfg.RunID {
 		told.Of = p.Run
 	}
@@ -148,7 +154,7 @@ func (r *run) undoWhatIsSafe(ctx context.Context) {
 			continue
 		}
 		failed := r.e.takeBack(ctx, r.b.rb.Site, p.Pending)
-		told := r.e.undone(ctx, p.Pending, failed)
+		told := r.e.undone(ctx, r.b.rb.Site, p.Pending, failed)
 		kept[about(p.Pending)] = failed != nil || told != nil
 		if failed == nil && told == nil {
 			r.mu.Lock()
@@ -187,7 +193,7 @@ func (r *run) giveUp(ctx context.Context, b *Rolling, host string) {
 		}
 		r.e.links.forget(everyHost)
 		failed := r.e.takeBack(ctx, r.b.rb.Site, p.Pending)
-		told := r.e.undone(ctx, p.Pending, failed)
+		told := r.e.undone(ctx, r.b.rb.Site, p.Pending, failed)
 		if failed != nil || told != nil {
 			return
 		}
@@ -197,9 +203,46 @@ func (r *run) giveUp(ctx context.Context, b *Rolling, host string) {
 	}
 }
 
-// takeBack runs the command of an undo.
+// takeBack runs the command of an undo: on its host, or on another node of the cluster if that does not answer and the command does the
+// same there. What cannot be taken back comes with the command for it.
 func (e *Engine) takeBack(ctx context.Context, site *inventory.Site, p event.Pending) error {
-	k, err := e.links.get(ctx, site, p.Undo.Host)
+	err := e.undoOn(ctx, site, p, p.Undo.Host)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	for _, node := range e.standIns(site, p) {
+		if e.undoOn(ctx, site, p, node) == nil {
+			return nil
+		}
+	}
+	where := p.Undo.Host
+	if p.Undo.Anywhere {
+		where = "any quorate node"
+	}
+	switch {
+	case p.Undo.ByHand != "":
+		return fmt.Errorf("%w\n  by hand, on %s: %s", err, where, p.Undo.ByHand)
+	case p.Undo.Command.Script == "":
+		return fmt.Errorf("%w\n  by hand, on %s: %s", err, where, p.Undo.Command.String())
+	}
+	return err
+}
+
+// standIns are the nodes that an undo may be run on in place of its host.
+func (e *Engine) standIns(site *inventory.Site, p event.Pending) []string {
+	host, ok := site.Host(p.Undo.Host)
+	if !ok || !p.Undo.Anywhere {
+		return nil
+	}
+	cluster, ok := site.Cluster(host.Cluster)
+	if !ok {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(cluster.Nodes), func(node string) bool { return node == host.Name })
+}
+
+func (e *Engine) undoOn(ctx context.Context, site *inventory.Site, p event.Pending, host string) error {
+	k, err := e.links.get(ctx, site, host)
 	if err != nil {
 		return err
 	}
@@ -208,7 +251,6 @@ func (e *Engine) takeBack(ctx context.Context, site *inventory.Site, p event.Pen
 	if c.Timeout <= 0 {
 		c.Timeout = 2 * time.Minute
 	}
-	defer e.links.calm.change()()
 	k.mutating()
 	_, reads := k.conns()
 	res, err := reads.Run(ctx, c)
@@ -247,7 +289,7 @@ func (e *Engine) Undo(ctx context.Context, site *inventory.Site, pending []event
 			continue
 		}
 		err := e.takeBack(ctx, site, p)
-		if told := e.undone(ctx, p, err); told != nil && err == nil {
+		if told := e.undone(ctx, site, p, err); told != nil && err == nil {
 			err = told
 		}
 		if err != nil {

@@ -20,8 +20,14 @@ type hostWork struct {
 	idle    string           // why there are none; "" if there are, or may be
 	// cleanUp says that the host is idle and something is left on it that the last tasks of the block clear up.
 	cleanUp bool
-	// clear are the last tasks of the block that found nothing to clear up.
-	clear []*node
+	// after is what the last tasks of the block would do on an idle host, as far as that could be planned.
+	after []afterwards
+}
+
+// afterwards is what one of the last tasks of a block would do.
+type afterwards struct {
+	n       *node
+	changes []module.Change
 }
 
 // parts are the tasks of a block by what they are for.
@@ -157,18 +163,26 @@ func (r *run) work1(ctx context.Context, p parts, host string) *hostWork {
 		for _, h := range plans {
 			w.cleanUp = w.cleanUp || n.spec.Serves && due(h.Changes)
 		}
-		if nothingIn(plans) {
-			w.clear = append(w.clear, n)
+		if changes, ok := allOf(plans); ok {
+			w.after = append(w.after, afterwards{n, changes})
 		}
 	}
 	return w
 }
 
-// nothingIn reports whether plans were made, and have nothing to do.
-func nothingIn(plans []HostPlan) bool {
-	return len(plans) > 0 && !slices.ContainsFunc(plans, func(h HostPlan) bool {
-		return len(h.Changes) > 0 || h.Error != "" || h.Deferred != "" || h.Skipped != ""
-	})
+// allOf are the changes of plans, if all could be made.
+func allOf(plans []HostPlan) (changes []module.Change, ok bool) {
+	for _, h := range plans {
+		if h.looked {
+			changes = append(changes, h.spared...)
+			continue
+		}
+		if h.Error != "" || h.Deferred != "" || h.Skipped != "" {
+			return nil, false
+		}
+		changes = append(changes, h.Changes...)
+	}
+	return changes, len(plans) > 0
 }
 
 // planned are the works of a block as a plan has them.

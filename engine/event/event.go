@@ -115,6 +115,9 @@ type (
 	// UndoDone is a temporary change taken back, or the failure to do so.
 	UndoDone struct {
 		ID string `json:"id"`
+		// Summary is what was to be done, About the host that it is about: the event's host is the one through which it is done.
+		Summary string `json:"summary,omitempty"`
+		About   string `json:"about,omitempty"`
 		// Of is the run that registered it, if it was another one.
 		Of    string `json:"of,omitempty"`
 		Error string `json:"error,omitempty"`

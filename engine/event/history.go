@@ -16,7 +16,7 @@ type Pending struct {
 	ID    string      `json:"id"`
 	Since time.Time   `json:"since"`
 	Undo  module.Undo `json:"undo"`
-	// Back is a change that was to take it back, and was begun: if its task finds nothing to do there, it has.
+	// Back is a change that was to take it back, and was begun: if its task does not want that any more, it has.
 	Back *Taking `json:"back,omitempty"`
 }
 
@@ -24,9 +24,10 @@ type Pending struct {
 type Taking struct {
 	Step   string    `json:"step"`
 	Host   string    `json:"host"`
+	ID     string    `json:"id"` // of the change
 	Since  time.Time `json:"since"`
 	Undoes []string  `json:"undoes"`
-	// Proved says that the task finds nothing to do if the change was made; else only Done tells that it was.
+	// Proved says that the task does not want the change any more once it was made; else only Done tells that it was.
 	Proved bool `json:"proved,omitempty"`
 	Done   bool `json:"done,omitempty"`
 }
@@ -147,7 +148,7 @@ func (f *Folding) Add(e Event) {
 
 func (f *Folding) takes(e Event, c module.Change) {
 	if len(c.Undoes) > 0 {
-		f.takings[changeKey{e.Step, e.Host, c.ID}] = Taking{Step: e.Step, Host: c.Host, Since: e.Time, Undoes: c.Undoes, Proved: !c.Imperative}
+		f.takings[changeKey{e.Step, e.Host, c.ID}] = Taking{Step: e.Step, Host: c.Host, ID: c.ID, Since: e.Time, Undoes: c.Undoes, Proved: !c.Imperative}
 	}
 }
 

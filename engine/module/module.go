@@ -125,6 +125,11 @@ type Undo struct {
 	// Command makes it undone; it must be safe to run twice and hold no secret. Only Argv, Script, Stdin and Timeout are
 	// kept.
 	Command transport.Command
+	// Anywhere says that the command does the same on any node of the host's cluster that is quorate, and fails on one that is not:
+	// when the host does not answer, it is run on another.
+	Anywhere bool
+	// ByHand is what a person types to the same end, where that is shorter than the command.
+	ByHand string
 }
 
 // Target is what a module acts on and with. The engine makes one for each task and host.

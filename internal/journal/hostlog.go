@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -116,9 +117,9 @@ func logLine(e event.Event) (text string, flush bool) {
 		return "warning: " + b.Text, false
 	case event.UndoDone:
 		if b.Error != "" {
-			return fmt.Sprintf("%s could not be taken back: %s", b.ID, b.Error), true
+			return fmt.Sprintf("could not be taken back: %s: %s", cmp.Or(b.Summary, b.ID), b.Error), true
 		}
-		return b.ID + " was taken back", true
+		return "taken back: " + cmp.Or(b.Summary, b.ID), true
 	default:
 		return "", false
 	}

@@ -83,7 +83,10 @@ func (m *pageMaker) add(e event.Event) {
 	case event.Warning:
 		m.p.Warnings = m.message(m.p.Warnings, "w", e, b.Text)
 	case event.UndoDone:
-		m.failure(e, b.Error)
+		if b.Error != "" {
+			e.Host = cmp.Or(b.About, e.Host)
+			m.failure(e, "could not be taken back: "+cmp.Or(b.Summary, b.ID)+": "+b.Error)
+		}
 	default:
 		m.step(e)
 		m.block(e)

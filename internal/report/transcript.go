@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -105,10 +106,12 @@ func (t transcript) remark(e event.Event, r role, text string) []string {
 }
 
 func (t transcript) undone(e event.Event, b event.UndoDone) []string {
+	what := cmp.Or(b.Summary, b.ID)
+	e.Host = cmp.Or(b.About, e.Host)
 	if b.Error == "" {
-		return t.remark(e, dim, "taken back: "+b.ID)
+		return t.remark(e, dim, "taken back: "+what)
 	}
-	return t.remark(e, bad, "could not be taken back: "+b.ID+": "+b.Error)
+	return t.remark(e, bad, "could not be taken back: "+what+": "+b.Error)
 }
 
 // ended is the paragraph of a task: how it ended, what was changed, what went wrong.

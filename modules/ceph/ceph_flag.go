@@ -100,7 +100,7 @@ func (w *world) flag(a flagArgs) []module.Change {
 	if a.Temporary {
 		c.Undo = &module.Undo{Host: actor, Summary: fmt.Sprintf("take %s back on %s", a.Flag, where), Command: transport.Command{
 			Argv: append([]string{"timeout", "-k", "2", "30", "ceph", "--connect-timeout", "10"}, flagCommand(a.Flag, host, false)...), Mutates: true, Timeout: quickTimeout,
-		}}
+		}, Anywhere: true}
 	}
 	c.Apply = func(ctx context.Context, t module.Target) error {
 		if err := tell(ctx, t, actor, flagCommand(a.Flag, host, wanted)...); err != nil {

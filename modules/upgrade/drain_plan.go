@@ -136,7 +136,7 @@ func (e emptying) maintain(plans []rolling.Plan, enter bool) module.Change {
 	if enter {
 		c.Undo = &module.Undo{Host: actor, Summary: "end the maintenance of " + e.node, Command: transport.Command{
 			Script: leaveScript, Argv: []string{e.node}, Mutates: true, Timeout: 2 * time.Minute,
-		}}
+		}, Anywhere: true, ByHand: "ha-manager crm-command node-maintenance disable " + e.node}
 	} else {
 		c.ID = e.node + "/maintenance/follow"
 		c.Summary = "follow the HA guests of " + e.node + " to other nodes"
@@ -168,12 +168,21 @@ func (e emptying) move(g guest.Guest, p rolling.Plan) module.Change {
 	if e.args.BringHome != string(rolling.ReturnNever) {
 		c.Undo = &module.Undo{Host: e.w.actor, Summary: fmt.Sprintf("bring %s back to %s", g, e.node), Command: transport.Command{
 			Script: bringBackScript, Argv: []string{g.Kind.Tool(), strconv.Itoa(g.ID), p.To, e.node}, Mutates: true, Timeout: e.args.Move,
-		}}
+		}, Anywhere: true, ByHand: homeByHand(g, p.To, e.node)}
 	}
 	if e.args.OnStall == "shutdown" && g.Kind == guest.VM {
 		c.Undo = e.stalledBack(g, c.Undo)
 	}
 	return c
+}
+
+// homeByHand is the command by which a person brings a guest back.
+func homeByHand(g guest.Guest, from, to string) string {
+	kind, how := "qemu", "--online 1 --with-local-disks 1"
+	if g.Kind != guest.VM {
+		kind, how = "lxc", "--restart 1"
+	}
+	return fmt.Sprintf("pvesh create /nodes/%s/%s/%d/migrate --target %s %s", from, kind, g.ID, to, how)
 }
 
 // stalledBack is the way back of a machine that may be shut down instead of moved, since its move does not end: back is what brings it home,

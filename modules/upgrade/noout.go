@@ -57,7 +57,7 @@ func (e emptying) noout(buckets []string) module.Change {
 		ID: e.node + "/noout", Host: e.node, Action: module.Update, Summary: "set noout for the OSDs of " + e.node,
 		Undo: &module.Undo{Host: actor, Summary: "unset noout for the OSDs of " + e.node, Command: transport.Command{
 			Script: unsetNooutScript, Argv: buckets, Mutates: true, Timeout: time.Duration(1+len(buckets)) * time.Minute,
-		}},
+		}, ByHand: "ceph osd unset-group noout " + strings.Join(buckets, " ")},
 		Apply: func(ctx context.Context, t module.Target) error { return e.setNoout(ctx, t, actor, buckets) },
 	}
 }
