@@ -97,7 +97,7 @@ func (p *planner) leftovers(block *Rolling, works map[string]*hostWork) {
 			continue
 		}
 		for _, h := range t.Hosts {
-			if w := works[h.Host]; w != nil && due(h.Changes) {
+			if w := works[h.Host]; w != nil && w.idle != "" && due(h.Changes) {
 				w.cleanUp = true
 			}
 		}

@@ -229,6 +229,21 @@ func TestWhatARunLeftBehindIsClearedUpOnAnIdleHost(t *testing.T) {
 	})
 }
 
+func TestAHostThatIsHalfDoneIsNotOnlyClearedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTurns(2)
+		f.machines["h01"].put("out", "1")
+		asked := false
+		_, err := f.engine(t).apply(t, f.runbook(f.upgrade(func(r module.Roll) (module.Course, error) {
+			asked = true
+			require.False(t, r.Hosts[1].CleanUp, "an earlier run left something on it, and work is to be done there too")
+			return backwards(r)
+		}, nil)))
+		require.NoError(t, err)
+		require.True(t, asked)
+	})
+}
+
 func TestARefusedCourseBlocksThePlan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newTurns(2)
