@@ -132,6 +132,19 @@ func TestHangingPmxcfsEndsWithTheCommand(t *testing.T) {
 	require.Equal(t, 0, code)
 }
 
+func TestWhatWaitsForPmxcfsGoesOnWhenItAnswersAgain(t *testing.T) {
+	l := start(t, threeNodes())
+	id := addFault(t, l, lab.Fault{Kind: "pmxcfs-hang", Target: "pve1"})
+	done := make(chan int)
+	go func() {
+		_, _, code := sh(t, l, "pve1", "touch /run/asks; cat /etc/pve/.members")
+		done <- code
+	}()
+	require.Eventually(t, func() bool { _, _, code := sh(t, l, "pve1", "test -e /run/asks"); return code == 0 }, time.Minute, time.Millisecond)
+	require.NoError(t, l.ClearFault(id))
+	require.Zero(t, <-done)
+}
+
 func TestFullDisk(t *testing.T) {
 	l := start(t, threeNodes())
 	addFault(t, l, lab.Fault{Kind: "disk-full", Target: "pve1"})

@@ -439,7 +439,7 @@ func TestMemoryFileSystemIsLikeAMap(t *testing.T) {
 }
 
 func FuzzResolve(f *testing.F) {
-	for _, p := range []string{"/a/b", "a/../b", "/l/l/x", "//", "/a/./", "..", "/l/..", "\x00", "/f/.."} {
+	for _, p := range []string{"/a/b", "a/../b", "/l/l/x", "//", "/a/./", "..", "/l/..", "\x00", "/f/..", "/f/x", "/f/", "/a/m/in/file", "/a/m/../b", "/l/m/in", "/a/m/no", "/no", "/no/no", "/a/m/in/file/x"} {
 		f.Add(p)
 	}
 	tree, _ := newTree()
@@ -447,8 +447,21 @@ func FuzzResolve(f *testing.F) {
 	require.NoError(f, tree.WriteFile("/f", nil, 0o644))
 	require.NoError(f, tree.Symlink("a/../l2", "/l"))
 	require.NoError(f, tree.Symlink("/a/b/..", "/l2"))
+	other := vfs.NewMem(time.Now)
+	require.NoError(f, other.Seed("/in/file", 0o644, []byte("x")))
+	require.NoError(f, tree.Mount("/a/m", other))
+	slow := vfs.NewTree(tree.Mounted("/"))
+	require.NoError(f, slow.Mount("/a/m", other))
+	slow.SetFaults(vfs.Fault{Ask: func(context.Context, vfs.Op, string) error { return nil }})
 	f.Fuzz(func(t *testing.T, p string) {
 		info, err := tree.Stat(p)
+		step, stepErr := slow.Stat(p)
+		require.Equal(t, stepErr, err, "a path is walked at once as it is step by step")
+		require.Equal(t, step, info)
+		place, err1 := tree.Realpath(p, true)
+		stepPlace, err2 := slow.Realpath(p, true)
+		require.Equal(t, err2, err1)
+		require.Equal(t, stepPlace, place)
 		if err != nil {
 			var pe *fs.PathError
 			require.True(t, errors.As(err, &pe))
