@@ -85,6 +85,9 @@ func (s *session) open() {
 	globals.RawSetString("math", s.openMath(shared.math))
 	globals.RawSetString("table", s.openTable(shared))
 	s.openString(globals)
+	if s.call.API != nil {
+		s.bind(s.call.API)
+	}
 }
 
 // openMath replaces the random functions, which use a source that is the whole program's.

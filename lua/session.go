@@ -19,6 +19,8 @@ type Call struct {
 	Seed uint64
 	// Print receives what the script prints, line by line. It must not block. nil drops it.
 	Print func(line string)
+	// API is what the script has beside Lua's own functions; nil for nothing.
+	API *API
 	// Globals are values that the script has beside Lua's own.
 	Globals map[string]Value
 }
@@ -50,6 +52,7 @@ type session struct {
 	loaded   map[string]lua.LValue
 	loading  []string
 	cause    error // the last error of a host function
+	wide     bool  // a parallel is under way
 	classes  map[string]*lua.LTable
 }
 

@@ -206,6 +206,12 @@ func (s *session) class(name string) *lua.LTable {
 	}))
 	if name == (secretObject{}).Class() {
 		s.forbid(meta)
+	} else if s.call.API != nil {
+		for i := range s.call.API.Classes {
+			if class := &s.call.API.Classes[i]; class.Name == name {
+				s.members(meta, class)
+			}
+		}
 	}
 	if s.classes == nil {
 		s.classes = map[string]*lua.LTable{}
