@@ -20,6 +20,7 @@ const (
 	exitUnreachable = engine.ExitUnreachable
 	exitPartly      = engine.ExitPartly
 	exitRefused     = engine.ExitRefused
+	exitLeft        = engine.ExitLeft
 	exitInterrupted = engine.ExitInterrupted
 )
 
@@ -35,6 +36,7 @@ var exitCodes = []struct {
 	{exitUnreachable, "a host could not be reached; nothing was changed"},
 	{exitPartly, "partly done: something was changed before the run stopped"},
 	{exitRefused, "refused by a gate: going on would not be safe, or cannot be proved to be"},
+	{exitLeft, "it works, and a node is out of service or a temporary change is in place"},
 	{exitInterrupted, "interrupted"},
 }
 

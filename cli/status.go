@@ -35,7 +35,10 @@ func newStatusCommand(a *app) *cobra.Command {
 		Long: long(`Reads every node of a cluster once, in one round trip each, and shows membership, votes and how many failures they bear, links,
 services, high availability, Ceph, storages and guests; what runs have left behind; and what should be mended, with the command to look and
 the remedy. It changes nothing. With --json it writes one object with the whole report, with --prometheus metrics in the text format, with --watch
-it goes on looking until it is interrupted. The exit status is 1 when something is critical (✗): it does not work.`, exitOK, exitFailed, exitUnreachable, exitInterrupted),
+it goes on looking until it is interrupted.
+
+The exit status is 1 when something is critical (✗): it does not work. It is 7 when nothing is, and a node is out of service, maintenance is in effect, or
+runs have temporary changes in place, be they at work or over. Other warnings do not change it.`, exitOK, exitFailed, exitUnreachable, exitLeft, exitInterrupted),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.site.paths = args
 			if o.watch && (o.prometheus || a.global.json) {
@@ -94,7 +97,7 @@ func runStatus(ctx context.Context, a *app, o statusOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	return exitWith(statusCode(r))
+	return exitWith(statusCode(r, left))
 }
 
 // statusReader reads the state of a cluster, again and again over the same connections.
@@ -155,14 +158,18 @@ func (a *app) writeStatus(out io.Writer, r health.Report, left []event.Pending) 
 	return err
 }
 
-func statusCode(r health.Report) int {
+// statusCode is the exit status for a report, and for what runs have in place.
+func statusCode(r health.Report, left []event.Pending) int {
 	answered := slices.ContainsFunc(r.Nodes, func(n pve.NodeReport) bool { return n.Error == "" })
+	out := slices.ContainsFunc(r.Findings, func(f pve.Finding) bool { return f.Check == "service" || f.Check == "maintenance" })
 	critical := slices.ContainsFunc(r.Findings, func(f pve.Finding) bool { return f.Severity == pve.Critical })
 	switch {
 	case !answered:
 		return exitUnreachable
 	case critical:
 		return exitFailed
+	case out || len(left) > 0:
+		return exitLeft
 	default:
 		return exitOK
 	}

@@ -29,7 +29,7 @@ func (a *app) watchStatus(ctx context.Context, s *statusReader, o statusOptions)
 		if err != nil {
 			return errors.Join(err, out.Close())
 		}
-		code = statusCode(r)
+		code = statusCode(r, left)
 		var picture bytes.Buffer
 		fmt.Fprintf(&picture, "%s, every %s\n\n", a.Now().Format(time.TimeOnly), o.every)
 		if err := a.writeStatus(&picture, r, left); err != nil {

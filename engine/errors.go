@@ -55,6 +55,7 @@ const (
 	ExitUnreachable = 4
 	ExitPartly      = 5
 	ExitRefused     = 6
+	ExitLeft        = 7
 	ExitInterrupted = 130
 )
 
