@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"slices"
@@ -235,7 +236,10 @@ func (n *Node) mergeKeys(v *vfs.View) error {
 		}
 	}
 	var merged []string
-	old, _ := v.ReadFile(clusterKeys)
+	old, err := v.ReadFile(clusterKeys)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	backup, _ := v.ReadFile(rootKeys + ".org")
 	own, _ := v.ReadFile("/root/.ssh/id_rsa.pub")
 	for _, line := range slices.Concat(lines(old), lines(backup), lines(own)) {

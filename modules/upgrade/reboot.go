@@ -243,7 +243,7 @@ func decide(s start, args rebootArgs, run, coming string) (decision, error) {
 }
 
 // bootLoaderHelp is what to do about a boot loader that does not know the kernel.
-const bootLoaderHelp = "let the boot loader know it (proxmox-boot-tool refresh, or update-grub), then start another run"
+const bootLoaderHelp = "let the boot loader know it (proxmox-boot-tool refresh, or update-grub) and restart the node by hand, which has no guests; then pxrun resume"
 
 func changesOf(host string, s start, args rebootArgs, d decision) []module.Change {
 	var changes []module.Change

@@ -17,6 +17,7 @@ import (
 	"github.com/pxrun/pxrun/internal/transport"
 	"github.com/pxrun/pxrun/modules/internal/apt"
 	"github.com/pxrun/pxrun/modules/internal/gates"
+	"github.com/pxrun/pxrun/modules/internal/members"
 )
 
 const (
@@ -77,7 +78,15 @@ func (a upgradeArgs) upgrade(ctx context.Context, t module.Target) error {
 	if _, bounded := ctx.Deadline(); bounded {
 		limit = 24 * time.Hour // as long as the task
 	}
-	r, err := t.Detach(ctx, host, module.Job{Name: upgradeJob, Command: c, Timeout: limit})
+	var others []string
+	if t.Cluster() != nil {
+		others = t.Cluster().Nodes
+	}
+	var r transport.Result
+	err = members.WhileSeen(ctx, t, others, host, func(ctx context.Context) (err error) {
+		r, err = t.Detach(ctx, host, module.Job{Name: upgradeJob, Command: c, Timeout: limit})
+		return err
+	})
 	if err != nil {
 		return err
 	}

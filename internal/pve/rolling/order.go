@@ -21,12 +21,12 @@ func (m *sim) turn(p *place) turn {
 		return begun
 	case p.name == m.s.Own.Node:
 		return ours
+	case p.node.Canary:
+		return canary // somebody wants it so, whatever else it is
 	case m.s.Site.HA != nil && m.s.Site.HA.Manager != nil && m.s.Site.HA.Manager.Master == p.name && len(m.ha.index) > 0:
 		return haMaster
 	case m.s.Ceph != nil && m.s.Ceph.Manager == p.name:
 		return cephManager
-	case p.node.Canary:
-		return canary
 	}
 	return anytime
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/pxrun/pxrun/internal/detach"
 	"github.com/pxrun/pxrun/internal/pve/guest"
 	"github.com/pxrun/pxrun/internal/transport"
+	"github.com/pxrun/pxrun/modules/internal/members"
 )
 
 // Move is one guest on its way.
@@ -204,17 +205,21 @@ func (m *Move) byHand(ctx context.Context, t module.Target) error {
 	c := transport.Command{Argv: m.command(), Mutates: true}
 	var lines Tail
 	c.Output = func(_ transport.Stream, line string) { lines.Add(line) }
-	r, err := m.detached(ctx, t, module.Job{Name: jobName(m.Guest.ID), Command: c, Timeout: m.Timeout})
+	var r transport.Result
+	err := members.WhileSeen(ctx, t, []string{m.Actor}, m.Guest.Node, func(ctx context.Context) (err error) {
+		r, err = t.Detach(ctx, m.Guest.Node, module.Job{Name: jobName(m.Guest.ID), Command: c, Timeout: m.Timeout})
+		return err
+	})
 	lines.Add(string(r.Stdout))
 	lines.Add(string(r.Stderr))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	var failed error
-	var lost *lostError
+	var lost *members.LostError
 	switch {
 	case errors.As(err, &lost):
-		return err
+		return fmt.Errorf("%s was on %s: whether it runs is not known, and only what is under HA is started elsewhere: %w", m.Guest, m.Guest.Node, err)
 	case err != nil && m.EndStalled && m.running && m.Guest.Kind == guest.VM:
 		if stalled := m.end(ctx, t, lines.Text()); stalled != nil {
 			return stalled
