@@ -60,9 +60,7 @@ func TestUpgradeIsKilledAtEveryChange(t *testing.T) {
 			kills := s.killAtEach(moment)
 			require.GreaterOrEqual(t, kills, 12)
 			s.upgraded(guests)
-			// What was taken back right before a kill may still stand in the journal; taking it back again finds nothing to do.
-			s.must("release", "--all", "-i", s.path, "--lab")
-			s.upgraded(guests)
+			require.Contains(t, s.must("release"), "Nothing is left in place", "what was taken back right before a kill is crossed off")
 			out, _ := s.run("status", "-i", s.path, "--lab")
 			require.NotContains(t, out, "Left in place")
 			require.NotContains(t, out, "out of service")
