@@ -14,8 +14,9 @@ import (
 	"github.com/pxrun/pxrun/lab"
 )
 
-// differs are what is another in every cluster, and what depends on when it is asked.
-var differs = regexp.MustCompile(`"(taken|used|lists_age|health|active_manager)":.*`)
+// differs are what is another in every cluster, and what depends on when it is asked: a storage on Ceph is as large as what
+// its OSDs have left and what is used of it.
+var differs = regexp.MustCompile(`"(taken|used|lists_age|health|active_manager|(?:vm|cephfs)": \{\s*"total)":.*`)
 
 // copiedSite is a site whose files lie somewhere else and whose lab is the copy of a snapshot.
 func (s *site) copiedSite(file string) *site {
