@@ -20,11 +20,13 @@ var preflightDoc string
 
 type preflightArgs struct {
 	For           string        `hcl:"for,optional" default:"forming" oneof:"forming running" doc:"What the nodes are checked for: forming or growing a cluster, or working on one that runs."`
-	Ignore        []string      `hcl:"ignore,optional" doc:"Names of checks that only warn: read, count, root, release, hostname, unique, links, mtu, rtt, ports, time, pmxcfs, half_done, guests or cluster." example:"[\"rtt\"]"`
+	Ignore        []string      `hcl:"ignore,optional" doc:"Names of checks that only warn: read, count, root, release, hostname, unique, links, mtu, rtt, ports, time, pmxcfs, half_done, guests, cluster, storages, space, zfs or backups." example:"[\"rtt\"]"`
 	MaxNodes      int           `hcl:"max_nodes,optional" default:"32" min:"1" doc:"How many nodes a cluster may have."`
 	MinLinks      int           `hcl:"min_links,optional" default:"1" min:"1" max:"8" doc:"How many corosync links each node must have."`
 	WarnRTT       time.Duration `hcl:"warn_rtt,optional" default:"2ms" min:"0s" doc:"Round trip time on a link from which to warn."`
 	FailRTT       time.Duration `hcl:"fail_rtt,optional" default:"5ms" min:"0s" doc:"Round trip time on a link from which to refuse."`
+	Full          int           `hcl:"full,optional" default:"95" min:"1" max:"100" doc:"From how many percent on a storage or a pool of ZFS counts as full, for a cluster that runs."`
+	Backups       time.Duration `hcl:"backups_within,optional" default:"0s" min:"0s" doc:"How old the newest backup of a guest may be, for a cluster that runs; 0 does not ask for backups." example:"\"26h\""`
 	MaxTimeOffset time.Duration `hcl:"max_time_offset,optional" default:"1s" min:"0s" doc:"How far the clocks of two nodes may be apart."`
 }
 
@@ -45,11 +47,15 @@ const (
 	checkHalf     = "half_done"
 	checkGuests   = "guests"
 	checkCluster  = "cluster"
+	checkStorages = "storages"
+	checkSpace    = "space"
+	checkZFS      = "zfs"
+	checkBackups  = "backups"
 )
 
 var checkNames = []string{
 	checkRead, checkCount, checkRoot, checkRelease, checkHostname, checkUnique, checkLinks, checkMTU, checkRTT, checkPorts, checkTime,
-	checkPmxcfs, checkHalf, checkGuests, checkCluster,
+	checkPmxcfs, checkHalf, checkGuests, checkCluster, checkStorages, checkSpace, checkZFS, checkBackups,
 }
 
 // Validate refuses names of checks that do not exist.
@@ -112,6 +118,9 @@ func planPreflight(ctx context.Context, t module.Target, args preflightArgs, now
 		return err
 	}
 	found = append(found, compareClocks(clocks, args.MaxTimeOffset)...)
+	if args.For == "running" {
+		found = append(found, site.ready(ctx, t, args)...)
+	}
 	if args.For == "forming" {
 		network, err := site.measure(ctx, t, args)
 		if err != nil {

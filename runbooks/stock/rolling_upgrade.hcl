@@ -131,6 +131,16 @@ runbook "rolling_upgrade" {
     default     = []
     description = "Gates that do not count: others, links, ha, tasks, ceph_flags"
   }
+  argument "ignore_preflight" {
+    type        = list(string)
+    default     = []
+    description = "Checks before the run that only warn"
+  }
+  argument "backups_within" {
+    type        = string
+    default     = "0s"
+    description = "How old the newest backup of a guest may be; 0s does not ask for backups"
+  }
   argument "ignore_findings" {
     type        = list(string)
     default     = []
@@ -185,7 +195,9 @@ runbook "rolling_upgrade" {
   }
 
   task "preflight" "cluster" {
-    for = "running"
+    for            = "running"
+    ignore         = arg.ignore_preflight
+    backups_within = arg.backups_within
   }
 
   task "packages_download" "fetch" {}
