@@ -41,7 +41,7 @@ func look(ctx context.Context, t module.Target, avoid string, away []string) (*w
 	var told world // what Ceph told
 	settled := false
 	var all conc.WaitGroup
-	all.Go(func() { w.states = pve.ReadCluster(ctx, asked, pve.Options{}, t.Conn) })
+	all.Go(func() { w.states = pve.ReadCluster(ctx, asked, pve.Options{Brief: true}, t.Conn) })
 	all.Go(func() {
 		all := guest.Site{Nodes: map[string]*guest.Node{}}
 		all.ReadNodes(ctx, asked, t.Conn)
