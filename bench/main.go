@@ -134,13 +134,16 @@ func measureAll(ctx context.Context, o options, dir string, r *report) error {
 	if o.only == proofRow {
 		return nil
 	}
-	if o.only != statusRow {
+	if o.only != statusRow && o.only != upgradeRow {
 		if err := measureFarm(ctx, o, dir, r); err != nil {
 			return err
 		}
 		if err := r.planning(ctx, dir); err != nil {
 			return err
 		}
+	}
+	if err := r.upgrades(ctx, dir); err != nil {
+		return err
 	}
 	return r.status(ctx, dir)
 }
