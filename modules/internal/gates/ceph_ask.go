@@ -33,13 +33,14 @@ type CephFacts struct {
 const notHere = 3
 
 // stateScript asks Ceph for its state. Every question starts an interpreter, so all are asked at once: each stands in a pipe behind
-// the one before it, and keeps its answer until it has passed that one's on.
+// the one before it, and keeps its answer until it has passed that one's on. With $1 nothing more is asked.
 const stateScript = `[ -e /etc/ceph/ceph.conf ] || exit 3
 ` + asking + `first=$(: | ask status -s -f json | ask dump osd dump -f json | ask tree osd tree -f json | ask metadata osd metadata -f json | ask mons mon dump -f json)
 printf '%s\n' "$first"
 case $first in *"
 #failed "*) exit 1;; esac
-say state`
+say state
+if [ -n "$1" ]; then say end; fi`
 
 // bearScript asks whether Ceph bears that OSDs ($1) and monitors ($2) stop, all at once. HEALTH_OK says nothing about that (reference
 // §8.6).
@@ -58,12 +59,18 @@ exit $r"; }
 // converse asks Ceph for its state, and whether it bears that the daemons of some nodes stop, together with further OSDs and monitors.
 // A monitor is asked about only if it is in the monmap: for an unknown name Ceph says yes. here is false where Ceph cannot be asked.
 func converse(ctx context.Context, conn transport.Conn, nodes []string, osds []int, mons []string, noStop bool) (c CephFacts, here bool, err error) {
-	r, err := conn.Run(ctx, transport.Command{Script: stateScript, Timeout: cephTimeout})
+	state := transport.Command{Script: stateScript, Timeout: cephTimeout}
+	if noStop {
+		state.Argv = []string{"1"}
+	}
+	r, err := conn.Run(ctx, state)
 	if err != nil || r.Exit == notHere {
 		return c, false, err
 	}
-	c = ParseCeph(append(slices.Clone(r.Stdout), "\n#end\n"...), r.Exit)
-	if c.Silence != "" || noStop {
+	if noStop {
+		return ParseCeph(r.Stdout, r.Exit), true, nil
+	}
+	if c = ParseCeph(append(slices.Clone(r.Stdout), "\n#end\n"...), r.Exit); c.Silence != "" {
 		return c, true, nil
 	}
 	var ids, names []string
