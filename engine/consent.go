@@ -17,7 +17,9 @@ func (g *rolling) allowed(ctx context.Context, host string, takes time.Duration)
 		open, change := h.At(now)
 		switch {
 		case !open && g.count == 0:
-			return g.wait(ctx, "the hours in which hosts may be begun", change)
+			waited, ok := g.wait(ctx, "the hours in which hosts may be begun", change)
+			g.began = g.r.e.cfg.Clock.Now() // stop_after is the time for work
+			return waited, ok
 		case !open:
 			g.w.refuse(fmt.Sprintf("%s was not begun: the hours for it are over; resume the run when they begin again, %s", host, stamp(change)))
 			return false, false

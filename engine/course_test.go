@@ -372,6 +372,8 @@ func TestHoursAndStopAfter(t *testing.T) {
 			name: "they end on the way", edit: func(b *engine.Rolling) { b.Hours, b.Soak = at("23:00", "00:01"), 56*time.Second }, turns: 3,
 			says: "h01 was not begun: it takes about 0s, and the hours for it end Sat 00:01 UTC",
 		},
+		{name: "they go on at midnight", edit: func(b *engine.Rolling) { b.Hours, b.Soak = at("00:00", "00:00"), 11*time.Hour+59*time.Minute }, turns: 9},
+		{name: "the wait for them is no work", edit: func(b *engine.Rolling) { b.Hours, b.StopAfter = at("02:00", "05:00"), time.Minute }, begins: 2 * time.Hour, turns: 9},
 		{
 			name: "no time is left", edit: func(b *engine.Rolling) { b.StopAfter = 8 * time.Second }, turns: 6,
 			says: "h00 was not begun: it takes about 0s, and stop_after ends Sat 00:00 UTC",
@@ -473,7 +475,13 @@ func TestHours(t *testing.T) {
 		{night, "2026-10-24 23:00", true, "2026-10-25 05:00"},    // the clock goes back meanwhile
 		{saturday, "2026-11-22 04:00", true, "2026-11-22 05:00"}, // a Sunday morning
 		{saturday, "2026-11-22 06:00", false, "2026-11-28 22:00"},
-		{engine.Hours{From: 9 * time.Hour, To: 9 * time.Hour, Location: berlin}, "2026-11-22 08:00", true, "2026-11-22 09:00"},
+		{engine.Hours{From: 9 * time.Hour, To: 9 * time.Hour, Location: berlin}, "2026-11-22 08:00", true, "2026-11-30 09:00"}, // always; nobody asks further
+		{engine.Hours{From: 22 * time.Hour, Location: berlin}, "2026-11-22 23:59", true, "2026-11-23 00:00"},
+		{engine.Hours{From: 22 * time.Hour, Location: berlin}, "2026-11-23 00:00", false, "2026-11-23 22:00"},
+		{engine.Hours{Location: berlin, Days: []time.Weekday{time.Saturday, time.Sunday}}, "2026-11-21 12:00", true, "2026-11-23 00:00"}, // two whole days
+		{engine.Hours{From: 1 * time.Hour, To: 4 * time.Hour, Location: berlin}, "2026-03-29 01:30", true, "2026-03-29 04:00"},           // two hours long
+		{engine.Hours{From: 150 * time.Minute, To: 4 * time.Hour, Location: berlin}, "2026-03-29 01:59", false, "2026-03-29 03:30"},      // half past two does not come
+		{engine.Hours{From: 1 * time.Hour, To: 150 * time.Minute, Location: berlin}, "2026-10-25 01:30", true, "2026-10-25 02:30"},       // the first of two
 	}
 	for _, tt := range tests {
 		open, change := tt.hours.At(clock(tt.now).UTC())

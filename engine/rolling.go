@@ -67,6 +67,7 @@ type rolling struct {
 	asked int // approvals asked for
 	// passed is the host for which somebody has approved, or "*" for all.
 	passed string
+	ends   chan turn // how turns have ended
 }
 
 // turn is how a host's turn ended.
@@ -84,7 +85,7 @@ func (g *rolling) through(ctx context.Context) {
 	}
 	r.e.links.forget(everyHost)
 	g.look(ctx, w.left)
-	ends := make(chan turn, len(g.hosts)) // so that nobody waits for us while we wait for an approval
+	g.ends = make(chan turn, len(g.hosts)) // so that nobody waits for us while we wait for an approval
 	var hosts conc.WaitGroup
 	defer hosts.Wait()
 	for {
@@ -99,15 +100,33 @@ func (g *rolling) through(ctx context.Context) {
 			w.begin(host)
 			g.publish()
 			steps := g.stepsFor(host)
-			hosts.Go(func() { ends <- turn{host, g.turn(ctx, host, steps)} })
+			hosts.Go(func() { g.ends <- turn{host, g.turn(ctx, host, steps)} })
 		}
 		g.publish()
 		if len(w.away) == 0 {
 			return
 		}
-		end := <-ends
-		w.ended(end.host, end.ok)
-		g.publish()
+		g.ended(<-g.ends)
+	}
+}
+
+func (g *rolling) ended(end turn) {
+	g.w.ended(end.host, end.ok)
+	g.publish()
+}
+
+// collect takes note of the turns that ended while something was waited for: what became of them decides whether another host may begin.
+func (g *rolling) collect() {
+	for {
+		select {
+		case end := <-g.ends:
+			g.ended(end)
+		default:
+			if err := g.r.blocked(); err != nil {
+				g.w.halt(err.Error())
+			}
+			return
+		}
 	}
 }
 
@@ -203,6 +222,7 @@ func (g *rolling) next(ctx context.Context) (string, bool) {
 		case !ok:
 			return "", false
 		case waited:
+			g.collect()
 			continue // the cluster may have changed meanwhile
 		}
 		g.count++

@@ -52,7 +52,7 @@ type Rolling struct {
 	PauseLimit time.Duration
 	// Hours bound when hosts are begun; nil is any time. A host that would not be through at their end is not begun.
 	Hours *Hours
-	// StopAfter bounds how long after the beginning of the block hosts may be at work; 0 is no limit. A host that would not be
+	// StopAfter bounds how long after the beginning of the block, or of its hours if those were waited for, hosts may be at work; 0 is no limit. A host that would not be
 	// through by then is not begun.
 	StopAfter     time.Duration
 	OnHostFailure OnHostFailure

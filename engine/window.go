@@ -141,8 +141,21 @@ type Hours struct {
 	Location *time.Location
 }
 
-// At tells whether a moment is within the hours, and when they end; or else when they begin next.
+// At tells whether a moment is within the hours, and when they end; or else when they begin next. Hours of one day that end where those of the
+// next begin are one.
 func (h *Hours) At(now time.Time) (open bool, change time.Time) {
+	open, change = h.at(now)
+	for day := 0; open && day < 8; day++ {
+		on, end := h.at(change)
+		if !on {
+			break
+		}
+		change = end
+	}
+	return open, change
+}
+
+func (h *Hours) at(now time.Time) (open bool, change time.Time) {
 	now = now.In(h.Location)
 	for day := -1; day <= 7; day++ {
 		from := h.clock(now, day, h.From)
