@@ -32,7 +32,14 @@ func slowProgram(ctx context.Context, l *Lab, _ *host, f Fault) (func() error, e
 	return nil, l.clock.Sleep(ctx, d)
 }
 
-func hangProgram(ctx context.Context, _ *Lab, _ *host, _ Fault) (func() error, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
+// hangProgram lets a program hang until it is ended, or until the fault is cleared: then it goes on.
+func hangProgram(ctx context.Context, l *Lab, _ *host, f Fault) (func() error, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.ctx.Done():
+		return nil, l.ctx.Err()
+	case <-f.cleared:
+		return nil, nil //nolint:nilnil // there is nothing to undo any more
+	}
 }

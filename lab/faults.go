@@ -42,6 +42,8 @@ type Fault struct {
 
 	// Hits is how often it has happened.
 	Hits int `json:"hits"`
+
+	cleared <-chan struct{} // closed when the fault is taken away; given to those that make it happen
 }
 
 // String is one line for people.
@@ -78,6 +80,7 @@ type FaultKind struct {
 type planned struct {
 	Fault
 	match *regexp.Regexp
+	gone  chan struct{} // closed when it is cleared
 	calls int
 	undo  []func() error
 	stop  func() bool
@@ -112,7 +115,7 @@ func (l *Lab) AddFault(f Fault) (int, error) {
 	if !ok {
 		return 0, fmt.Errorf("unknown fault %q; known are %s", f.Kind, strings.Join(faultNames(), ", "))
 	}
-	p := &planned{Fault: f}
+	p := &planned{Fault: f, gone: make(chan struct{})}
 	if f.Match != "" {
 		match, err := regexp.Compile(f.Match)
 		if err != nil {
@@ -180,6 +183,7 @@ func (l *Lab) ClearFault(id int) error {
 	}
 	var failed error
 	for _, p := range gone {
+		close(p.gone)
 		l.faults.mu.Lock()
 		stop, undo := p.stop, p.undo
 		p.stop, p.undo = nil, nil
@@ -197,7 +201,9 @@ func (l *Lab) ClearFault(id int) error {
 // strike makes a fault happen. What it returns is the failure of the program in which it happened, if any.
 func (l *Lab) strike(ctx context.Context, p *planned) error {
 	kind := faultKinds[p.Kind]
-	undo, err := kind.strike(ctx, l, l.net.host(p.Target), p.Fault)
+	f := p.Fault
+	f.cleared = p.gone
+	undo, err := kind.strike(ctx, l, l.net.host(p.Target), f)
 	l.faults.mu.Lock()
 	defer l.faults.mu.Unlock()
 	var text *programFailure

@@ -78,6 +78,7 @@ func (n *Node) startPmxcfs(_ context.Context, local bool) error {
 	n.w.mu.Unlock()
 
 	if err := n.writeSystemFile(configDB, []byte(content), 0o600); err != nil {
+		_ = n.stopPmxcfs(context.Background()) // it says that nothing is mounted yet
 		return err
 	}
 	if len(conf) > 0 && !local {
