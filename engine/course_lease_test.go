@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pxrun/pxrun/engine"
 	"github.com/pxrun/pxrun/engine/module"
@@ -51,3 +52,43 @@ func (freeLease) Keep(ctx context.Context) error {
 func (freeLease) Confirm(context.Context, string) error { return nil }
 
 func (freeLease) Release(context.Context) error { return nil }
+
+// What is taken back at an interrupt may take long. A second one stops at once, and what was not taken back is listed.
+func TestASecondInterruptEndsTheTakingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTurns(1)
+		b := f.upgrade(nil, nil)
+		first := task("ledger", kv{Key: "ledger", Value: "1", Temporary: true}, func(t *engine.Task) { t.Module = servingKV })
+		flag := task("flag", kv{Key: "flag", Value: "1", Temporary: true}, func(t *engine.Task) { t.Module = servingKV })
+		slow := task("evacuate", kv{Key: "guests", Value: "0"}, func(t *engine.Task) { t.Module = servingKV })
+		b.Steps = slices.Concat([]engine.Step{first, flag, slow}, b.Steps[1:])
+		interrupts := make(chan struct{}, 2)
+		m := f.machines["h00"]
+		m.onSet = func(ctx context.Context, key, value string) error {
+			switch {
+			case key == "guests":
+				interrupts <- struct{}{}
+				time.Sleep(time.Second)
+			case key == "flag" && value == "":
+				time.AfterFunc(3*time.Second, func() { interrupts <- struct{}{} })
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(10 * time.Minute):
+				}
+			}
+			m.put(key, value)
+			return nil
+		}
+		start := time.Now()
+		g := f.engine(t, func(c *engine.Config) { c.Interrupts = interrupts })
+		s, err := g.apply(t, f.runbook(b))
+		require.Equal(t, engine.ExitInterrupted, engine.ExitCode(s, err), "%v", err)
+		require.Less(t, time.Since(start), 20*time.Second)
+		var left []string
+		for _, u := range s.Left {
+			left = append(left, u.Summary)
+		}
+		require.Equal(t, []string{"unset ledger", "unset flag"}, left, "what was not taken back, and what stands before it")
+	})
+}
