@@ -3,6 +3,8 @@ package pve
 import (
 	"bytes"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func seed(f *testing.F, files ...string) {
@@ -45,6 +47,13 @@ func FuzzGuests(f *testing.F) {
 		if err != nil && guests != nil {
 			t.Fatal("guests beside an error")
 		}
+		quick, ok := guestLines(string(text))
+		if !ok {
+			return
+		}
+		thorough, err := guestObjects(text)
+		require.NoError(t, err)
+		require.ElementsMatch(t, thorough, quick)
 	})
 }
 

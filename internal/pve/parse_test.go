@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -178,6 +179,18 @@ func TestGuests(t *testing.T) {
 	none, err := ParseGuests([]byte("{\n\"version\": 1\n\n}"))
 	require.NoError(t, err)
 	require.Empty(t, none)
+
+	written := "{\n\"version\": 7,\n\"ids\": {\n\"1001\": { \"node\": \"pve1\", \"type\": \"lxc\", \"version\": 4 },\n\"200\": { \"node\": \"pve-2\", \"type\": \"qemu\", \"version\": 6 }}\n\n}\n"
+	want := []Guest{{ID: "200", Node: "pve-2", Type: "qemu"}, {ID: "1001", Node: "pve1", Type: "lxc"}}
+	_, ok := guestLines(written)
+	require.True(t, ok, "as pmxcfs writes it")
+	for _, text := range []string{written, strings.ReplaceAll(written, "\n", ""), strings.Replace(written, "pve1", `pve\u0031`, 1)} {
+		guests, err := ParseGuests([]byte(text))
+		require.NoError(t, err)
+		require.Equal(t, want, guests)
+	}
+	_, err = ParseGuests([]byte(strings.Replace(written, "lxc", "l\nxc", 1)))
+	require.Error(t, err)
 }
 
 func TestLinks(t *testing.T) {

@@ -84,29 +84,3 @@ func (m *Members) Online(name string) bool {
 	n, ok := m.Member(name)
 	return ok && n.Online
 }
-
-// Guest is an entry of .vmlist. Type is qemu or lxc.
-type Guest struct {
-	ID   string
-	Node string `json:"node"`
-	Type string `json:"type"`
-}
-
-// ParseGuests reads .vmlist: every guest of the cluster, in the order of the ids.
-func ParseGuests(text []byte) ([]Guest, error) {
-	var raw struct {
-		IDs map[string]Guest `json:"ids"`
-	}
-	if err := json.Unmarshal(text, &raw); err != nil {
-		return nil, fmt.Errorf(".vmlist: %w", err)
-	}
-	guests := make([]Guest, 0, len(raw.IDs))
-	for id, g := range raw.IDs {
-		g.ID = id
-		guests = append(guests, g)
-	}
-	slices.SortFunc(guests, func(a, b Guest) int {
-		return cmp.Or(cmp.Compare(atoi(a.ID), atoi(b.ID)), cmp.Compare(a.ID, b.ID))
-	})
-	return guests, nil
-}
