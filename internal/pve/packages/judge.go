@@ -271,6 +271,9 @@ func (s State) Warnings(l Limits) []string {
 	if len(back) > 0 {
 		out = append(out, "kept back by apt and not upgraded: "+strings.Join(back, ", "))
 	}
+	if text := s.nicWarning(); text != "" {
+		out = append(out, text)
+	}
 	if len(s.Busy) > 0 {
 		out = append(out, "another program is at work on packages: "+strings.Join(s.Busy, ", ")+"; pxrun waits for it")
 	}

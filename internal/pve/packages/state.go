@@ -42,6 +42,8 @@ type State struct {
 	Unattended bool
 	// Offered are configuration files that packages brought and that lie beside those that were kept, with when they came.
 	Offered []string
+	// Loose are network cards in use whose names nothing pins to them.
+	Loose []string
 	// Jobs are commands of pxrun on the host that have not been waited for.
 	Jobs []detach.Left
 	Boot Boot
@@ -86,6 +88,7 @@ func Reads() []frame.Read {
 		{Name: "busy", Seconds: 5, Command: `sh -c 'ps -e -o pid,comm,args | grep -E "^ *[0-9]+ (apt|apt-get|dpkg|aptitude|unattended-upgr|unattended-upgrade) " | grep -v NoLocking; true'`},
 		{Name: "unattended", Seconds: 10, Command: `sh -c 'apt-config dump APT::Periodic::Unattended-Upgrade; dpkg-query -W -f "\${db:Status-Status}\n" unattended-upgrades 2>/dev/null; true'`},
 		{Name: "offered", Seconds: 30, Command: `sh -c 'find /etc -xdev -name "*.dpkg-dist" -o -xdev -name "*.dpkg-new" -o -xdev -name "*.ucf-dist" 2>/dev/null; true'`},
+		{Name: "nics", Seconds: 10, Command: nicsRead},
 		{Name: "jobs", Seconds: 10, Command: detach.ListCommand("")},
 	}, BootReads()...)
 }
@@ -111,7 +114,7 @@ func Parse(frames map[string]frame.Answer) (State, error) {
 	for _, r := range Reads() {
 		a, there := frames[r.Name]
 		switch r.Name {
-		case "simulation", "uris", "boot_needrestart", "unattended", "offered", "jobs", "audit":
+		case "simulation", "uris", "boot_needrestart", "unattended", "offered", "nics", "jobs", "audit":
 			continue // judged below, or an extra
 		}
 		if !there || a.RC != 0 {
@@ -131,6 +134,7 @@ func Parse(frames map[string]frame.Answer) (State, error) {
 	}
 	s.ListAge = time.Duration(min(max(seconds, 0), 1<<31)) * time.Second
 	s.simulation(frames["simulation"])
+	s.Loose = nicsOf(text("nics"))
 	if frames["uris"].RC == 0 {
 		s.Missing = ParseURIs(text("uris"))
 	}
