@@ -23,14 +23,19 @@ type shape struct {
 	guests  []placed
 	args    []string // of the runbook: NAME=VALUE
 	out     int      // how many nodes may be out at once
+	current int      // how many nodes, the last ones, have nothing to do
 }
+
+// behind is how many nodes, the first ones, are to be upgraded.
+func (s shape) behind() int { return s.nodes - s.current }
 
 // placed is a guest on a node.
 type placed struct {
 	node string
 	guest.Spec
-	// ha makes it a resource of the HA manager; mayStop says that the policies of the run let it stop for a while.
-	ha, mayStop bool
+	// ha makes it a resource of the HA manager; mayStop says that the policies of the run let it stop for a while, left that they
+	// let it go down with its node.
+	ha, mayStop, left bool
 }
 
 func (p placed) sid() string {
@@ -71,6 +76,9 @@ func (s shape) spec(seed uint64) lab.Spec {
 		h := lab.HostSpec{
 			Name: nodeName(i), Address: fmt.Sprintf("192.0.2.%d", 10+i), PVE: s.pve, Subscription: subscription, Updates: []string{"release"},
 			Links: []string{fmt.Sprintf("10.0.1.%d", i), fmt.Sprintf("10.0.2.%d", i), fmt.Sprintf("10.0.3.%d", i)}, MemoryMiB: 32 << 10,
+		}
+		if i > s.behind() {
+			h.PVE, h.Updates, h.Versions = s.next(), nil, map[string]string{"pve-qemu-kvm": "10.1.2-6", "qemu-server": "9.1.9"}
 		}
 		if s.arbiter {
 			h.Packages = []string{"corosync-qdevice"}

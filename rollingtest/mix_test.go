@@ -128,7 +128,20 @@ func (m *mix) mend() {
 			trouble.mend(m)
 		}
 	}
+	m.startGuests()
 	_ = m.w.lab.Clock().Sleep(m.t.Context(), settles)
+}
+
+// startGuests starts those that a fault took down with their node: without HA, and not to be started at boot, nobody else does.
+func (m *mix) startGuests() {
+	for _, g := range m.shape.guests {
+		if !g.Running || g.ha || len(m.w.lab.Guests().Where(g.ID)) > 0 || m.w.watch.excuse(g.ID) == "" {
+			continue
+		}
+		for _, n := range m.shape.names() {
+			m.w.on(n, fmt.Sprintf("qm unlock %[1]d; qm start %[1]d || pct start %[1]d", g.ID))
+		}
+	}
 }
 
 // accounted looks whether everything temporary that is in place after the first run is known to the journal.
@@ -151,7 +164,8 @@ func (m *mix) accounted() {
 func (m *mix) state() string {
 	var b strings.Builder
 	for _, n := range m.shape.names() {
-		fs := m.w.lab.Machine(n).FS
+		fs, enough := m.w.files(n)
+		defer enough()
 		if text, err := fs.ReadFile("/etc/pve/ha/manager_status"); err == nil && b.Len() == 0 {
 			for _, other := range m.shape.names() {
 				if strings.Contains(string(text), fmt.Sprintf("%q:\"maintenance\"", other)) {
@@ -244,7 +258,7 @@ func (m *mix) aftermath() string {
 			out, _ := m.w.on(n, "ha-manager status; cat /etc/pve/.vmlist; ls /etc/pve/priv/pxrun /etc/pve/priv/lock")
 			b.WriteString(out)
 		}
-		out, _ := m.w.on(n, "cat /var/lib/pxrun/rolling.json /var/lib/pxrun/reboot; journalctl --no-pager -n 25 -u pve-ha-lrm -u pve-ha-crm")
+		out, _ := m.w.on(n, "systemctl is-active pve-cluster; cat /var/lib/pxrun/rolling.json /var/lib/pxrun/reboot; journalctl --no-pager -n 25 -u pve-ha-lrm -u pve-ha-crm")
 		fmt.Fprintf(&b, "-- %s\n%s", n, out)
 	}
 	return b.String()

@@ -20,6 +20,7 @@ import (
 	"github.com/pxrun/pxrun/internal/testkit/distance"
 	"github.com/pxrun/pxrun/lab"
 	"github.com/pxrun/pxrun/lab/machine"
+	"github.com/pxrun/pxrun/lab/vfs"
 	"github.com/sourcegraph/conc"
 	"github.com/stretchr/testify/require"
 )
@@ -54,6 +55,14 @@ func (w *world) path(name string) string { return filepath.Join(w.folder, name) 
 func (w *world) write(name, text string) {
 	w.t.Helper()
 	require.NoError(w.t, os.WriteFile(w.path(name), []byte(text), 0o600))
+}
+
+// files are the files of a host, for a moment: pmxcfs may hang.
+func (w *world) files(host string) (*vfs.View, context.CancelFunc) {
+	view := w.lab.Machine(host).FS.As(0)
+	within, enough := context.WithTimeout(w.t.Context(), time.Second)
+	view.Ctx = within
+	return view, enough
 }
 
 // on runs a script on a host as somebody who sits there does.
@@ -138,10 +147,13 @@ func (c *controller) setCut(on bool) {
 }
 
 // run runs a command line to its end.
-func (c *controller) run(args ...string) (int, string) {
+func (c *controller) run(args ...string) (int, string) { return c.asked("", args...) }
+
+// asked does it with a person at the terminal who gives an answer; without one, nobody is there.
+func (c *controller) asked(answer string, args ...string) (int, string) {
 	var both bytes.Buffer
 	code := cli.Main(append(args, "--state-dir", c.state), cli.Streams{
-		In: strings.NewReader(""), Out: &both, Err: &both, Now: c.now, Dial: c.dial,
+		In: strings.NewReader(answer), InTerminal: answer != "", Out: &both, Err: &both, Now: c.now, Dial: c.dial,
 		Signals: func(to chan<- os.Signal) (stop func()) {
 			c.mu.Lock()
 			c.signals = to
@@ -216,8 +228,11 @@ func (c *controller) upgrade(more ...string) (int, string) {
 
 const (
 	done        = 0
+	nothingDone = 1
 	nothingToGo = 3 // there is no run to go on with
+	partly      = 5
 	refused     = 6
+	interrupted = 130
 )
 
 // resume goes on with the run, or begins anew where nothing was begun.
