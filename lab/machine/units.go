@@ -276,8 +276,11 @@ func (m *Machine) StopUnit(ctx context.Context, name string) error {
 	if u == nil {
 		return &ErrUnitNotFound{Name: canonicalUnit(name)}
 	}
-	if u.process != nil {
-		u.process.signal(SIGTERM)
+	m.units.mu.Lock()
+	process := u.process
+	m.units.mu.Unlock()
+	if process != nil {
+		process.signal(SIGTERM)
 		select {
 		case <-u.done:
 		case <-ctx.Done():

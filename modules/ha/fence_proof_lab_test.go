@@ -127,15 +127,19 @@ func TestLabFenceCyclesOneAtATime(t *testing.T) {
 			}
 		})
 	}
-	errs := make([]error, 3)
-	var work conc.WaitGroup
+	var apply []func() error
 	for i, node := range []string{"pve1", "pve2", "pve3"} {
 		one := forAll{on(target, node)}
 		args := testkit.Args(t, fence, "address = \""+controllers[i]+"\"\nuser = \"fence\"\npassword = secret.root\nreturn_within = \"5m\"\npower = \"cycle\"\nconfirm = \""+node+"\"")
 		changes, err := fence.Plan(t.Context(), one, args)
 		require.NoError(t, err)
 		require.Len(t, changes, 1)
-		work.Go(func() { errs[i] = changes[0].Apply(context.WithoutCancel(t.Context()), one) })
+		apply = append(apply, func() error { return changes[0].Apply(context.WithoutCancel(t.Context()), one) })
+	}
+	errs := make([]error, len(apply))
+	var work conc.WaitGroup
+	for i, do := range apply {
+		work.Go(func() { errs[i] = do() })
 	}
 	work.Wait()
 	for _, err := range errs {
