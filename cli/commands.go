@@ -6,7 +6,7 @@ import "github.com/spf13/cobra"
 func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		newPlanCommand(a), newApplyCommand(a), newResumeCommand(a), newRehearseCommand(a), newApproveCommand(a), newReleaseCommand(a), newExecCommand(a),
-		newStatusCommand(a), newImportCommand(a), newSnapshotCommand(a), newInventoryCommand(a), newModulesCommand(a), newRunbooksCommand(a), newRunsCommand(a), newReportCommand(a), newVersionCommand(a), newCompletionCommand(a),
+		newStatusCommand(a), newImportCommand(a), newSnapshotCommand(a), newInventoryCommand(a), newModulesCommand(a), newLuaCommand(a), newRunbooksCommand(a), newRunsCommand(a), newReportCommand(a), newVersionCommand(a), newCompletionCommand(a),
 		newValidateCommand(a), newFmtCommand(a),
 		newLabCommand(a),
 	}

@@ -45,6 +45,9 @@ type Func struct {
 	// of its type; one that was left out has its default, or is nil.
 	Call func(ctx context.Context, args []Value) ([]Value, error)
 
+	// Off says that the environment has not what the function needs. It is there, and says so, but is not documented.
+	Off bool
+
 	builtin builtin
 }
 

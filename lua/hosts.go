@@ -66,7 +66,7 @@ func sites(env Environment) []Func {
 			},
 		},
 		{
-			Name: "secret", Doc: "A secret of the site. It is shown as " + bullets + ", and can be handed to host:run (stdin, env), host:write and http, and to nothing else.",
+			Name: "secret", Doc: "A secret of the site. It is shown as " + bullets + ", and can be handed to host:run (stdin, env) and host:write, and to nothing else.",
 			Params:  []Param{{Name: "name", Type: typeText, Doc: "its name in the site's files"}},
 			Returns: []Param{{Name: "value", Type: typeSecret, Doc: "the secret"}}, Errors: "there is no such secret, or it cannot be read",
 			Example: `hosts()[1]:run("psql -f -", {stdin = secret("db_password")})`,
@@ -79,12 +79,12 @@ func sites(env Environment) []Func {
 			},
 		},
 		{
-			Name: "task", Doc: "Performs a task of a built-in module, as `task \"module\" \"…\"` in a runbook does, and returns its outputs.",
+			Name: "task", Off: env.Task == nil, Doc: "Performs a task of a built-in module, as `task \"module\" \"…\"` in a runbook does, and returns its outputs.",
 			Params: []Param{
 				{Name: "module", Type: typeText, Doc: "the module, such as \"service\""},
 				{Name: "args", Type: typeTable, Optional: true, Default: map[string]Value{}, Doc: "its arguments, under the names they have in a runbook"},
 			},
-			Returns: []Param{{Name: "outputs", Type: typeTable, Doc: "the module's outputs"}}, Errors: "the task fails; tasks are not available, as in a gate",
+			Returns: []Param{{Name: "outputs", Type: typeTable, Doc: "the module's outputs"}}, Errors: "the task fails",
 			Call: func(ctx context.Context, args []Value) ([]Value, error) {
 				if env.Task == nil {
 					return nil, errors.New("tasks cannot be performed here")
@@ -150,7 +150,7 @@ func hostRun() Func {
 				{Name: "stdin", Type: typeText + "|" + typeSecret, Optional: true, Doc: "what it reads from standard input; nothing otherwise"},
 				{Name: "env", Type: typeTable, Optional: true, Default: map[string]Value{}, Doc: "variables of its environment, strings or secrets"},
 				{Name: "timeout", Type: typeDuration, Optional: true, Default: time.Minute, Doc: "how long it may run"},
-				{Name: "changes", Type: typeBool, Optional: true, Default: true, Doc: "whether it may change the host; commands that may are refused in a plan and in gates"},
+				{Name: "changes", Type: typeBool, Optional: true, Default: true, Doc: "whether it may change the host; gates refuse commands that may"},
 				{Name: "check", Type: typeBool, Optional: true, Default: true, Doc: "whether another exit status than 0 is an error"},
 			}},
 		},
@@ -246,7 +246,7 @@ func hostRead() Func {
 
 func hostWrite() Func {
 	return Func{
-		Name: "write", Doc: "Replaces a file of the host, in one step. Refused in a plan and in gates.",
+		Name: "write", Doc: "Replaces a file of the host, in one step. Gates refuse it.",
 		Params: []Param{
 			{Name: "path", Type: typeText, Doc: "its absolute path"},
 			{Name: "content", Type: typeText + "|" + typeSecret, Doc: "what it shall hold"},
@@ -288,3 +288,6 @@ func hostFacts() Func {
 func secretClass() Class {
 	return Class{Name: typeSecret, Doc: "A secret. tostring and print show " + bullets + "; every operator on it, and every function but those that take secrets, is an error."}
 }
+
+// HostValue makes a host a value for Call.Globals.
+func HostValue(h Host) Value { return hostObject{h} }

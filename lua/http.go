@@ -26,17 +26,17 @@ func web(env Environment) []Func {
 		{Name: "body", Type: typeText, Doc: "its body, of up to 1 MiB"},
 		{Name: "headers", Type: typeTable, Doc: "its headers, under names such as Content-Type"},
 	}}}
-	const fails = "scripts may not make requests here; the server does not answer in time; the body is too long"
+	const fails = "the server does not answer in time; the body is too long"
 	return []Func{
 		{
-			Name: "http.get", Doc: "Asks a server. Off unless it is allowed.", Params: []Param{address, options}, Returns: answer, Errors: fails,
+			Name: "http.get", Off: env.HTTP == nil, Doc: "Asks a server.", Params: []Param{address, options}, Returns: answer, Errors: fails,
 			Example: `local status = http.get("http://192.0.2.80/health").status`,
 			Call: func(ctx context.Context, args []Value) ([]Value, error) {
 				return env.request(ctx, http.MethodGet, args[0].(string), nil, args[1].(map[string]Value))
 			},
 		},
 		{
-			Name: "http.post", Doc: "Sends a server a text. Off unless it is allowed.",
+			Name: "http.post", Off: env.HTTP == nil, Doc: "Sends a server a text.",
 			Params: []Param{address, {Name: "body", Type: typeText + "|" + typeSecret, Doc: "the text"}, options}, Returns: answer, Errors: fails,
 			Example: `http.post("http://192.0.2.80/notes", json.encode({text = "done"}), {headers = {["Content-Type"] = "application/json"}})`,
 			Call: func(ctx context.Context, args []Value) ([]Value, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/pxrun/pxrun/modules/guest"
 	"github.com/pxrun/pxrun/modules/ha"
 	"github.com/pxrun/pxrun/modules/network"
+	"github.com/pxrun/pxrun/modules/scripts"
 	"github.com/pxrun/pxrun/modules/storage"
 	"github.com/pxrun/pxrun/modules/system"
 	"github.com/pxrun/pxrun/modules/upgrade"
@@ -17,5 +18,5 @@ import (
 
 // All returns every built-in module.
 func All() []module.Module {
-	return slices.Concat(ceph.All(), cluster.All(), guest.All(), ha.All(), network.All(), storage.All(), system.All(), upgrade.All())
+	return slices.Concat(ceph.All(), cluster.All(), guest.All(), ha.All(), network.All(), scripts.All(), storage.All(), system.All(), upgrade.All())
 }
