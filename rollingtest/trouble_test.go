@@ -74,6 +74,13 @@ func configure(m *mix) {
 	}
 }
 
+// freed is what a person does where a disk was full: what could not start is started, and packages are set up.
+func freed(m *mix) {
+	for _, n := range m.shape.names() {
+		m.w.on(n, "systemctl reset-failed; systemctl start pve-cluster corosync; dpkg --configure -a; systemctl start pve-ha-lrm pve-ha-crm")
+	}
+}
+
 // unlock is what the end of a backup does, wherever its guest is by then.
 func unlock(m *mix) {
 	for _, g := range m.shape.guests {
@@ -92,7 +99,7 @@ var troubles = []trouble{
 		m.fault(lab.Fault{Kind: "ha-ignore", Value: "node-maintenance"})
 	}},
 	late("a node loses its power", "power-off", "", nil, nil),
-	late("a node's disk is full", "disk-full", "", nil, configure),
+	late("a node's disk is full", "disk-full", "", nil, freed),
 	phase("a node returns late", "slow", "4m", "boot:start", nil, nil),
 	early("a node never returns", "kernel-hang", "", nil, nil),
 	early("a node returns on the old kernel", "old-kernel", "", nil, nil),
