@@ -81,6 +81,13 @@ func freed(m *mix) {
 	}
 }
 
+// restarted is what a person does who has seen why a node did not start the kernel that it was to: pxrun asks for it.
+func restarted(m *mix) {
+	for _, n := range m.shape.names() {
+		m.w.on(n, `want=$(sed -n 's/^expect //p' /var/lib/pxrun/reboot) && [ "$want" ] && [ "$want" != "$(uname -r)" ] || exit 0; proxmox-boot-tool kernel unpin; proxmox-boot-tool kernel unpin --next-boot; systemctl reboot`)
+	}
+}
+
 // unlock is what the end of a backup does, wherever its guest is by then.
 func unlock(m *mix) {
 	for _, g := range m.shape.guests {
@@ -102,7 +109,7 @@ var troubles = []trouble{
 	late("a node's disk is full", "disk-full", "", nil, freed),
 	phase("a node returns late", "slow", "4m", "boot:start", nil, nil),
 	early("a node never returns", "kernel-hang", "", nil, nil),
-	early("a node returns on the old kernel", "old-kernel", "", nil, nil),
+	early("a node returns on the old kernel", "old-kernel", "", nil, restarted),
 	phase("a node returns without a link", "link-down", "", "boot:start", nil, nil),
 	{name: "a node returns without an OSD", fits: hasCeph, begin: func(m *mix, r *rand.Rand) {
 		i := r.IntN(3)
