@@ -121,10 +121,14 @@ func (f *faraway) dial(_ context.Context, _, address string) (net.Conn, error) {
 	time.Sleep(f.rtt)
 	near, far, ended := distance.Pipe(f.rtt)
 	f.ways.Go(ended)
+	if err := f.lab.Accept(address, far); err != nil {
+		_, _ = near.Close(), far.Close()
+		return nil, err
+	}
 	f.mu.Lock()
 	f.open = append(f.open, near)
 	f.mu.Unlock()
-	return near, f.lab.Accept(address, far)
+	return near, nil
 }
 
 // pxrun runs a command line over a distance, and interrupts it after a while if that is not 0.
