@@ -14,6 +14,8 @@ const (
 	quorumHolds = 12 * time.Second // a token and a new membership
 	groupsHold  = 8 * time.Second  // peering
 	guestHolds  = 3 * time.Second  // the last moment of a live migration
+	// endless is longer than any upgrade takes with all its troubles and resumes, in the lab's time.
+	endless = 12 * time.Hour
 	// notice is how long after a fault pxrun may still act as if it had not happened.
 	notice = 30 * time.Second
 )
@@ -62,6 +64,9 @@ func newWatch(w *world) *watch {
 				return
 			case <-time.After(tick):
 				v.look()
+				if w.lab.Clock().Elapsed() > endless { // what hangs cannot be ended from here, and time would go on for ever
+					panic(w.t.Name() + " has not ended after " + endless.String() + " of the lab's time")
+				}
 			}
 		}
 	})
