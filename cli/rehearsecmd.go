@@ -34,7 +34,10 @@ type rehearseOptions struct {
 // Defaults of rehearsals.
 const (
 	rehearsedRunbook = "rolling_upgrade"
-	rehearsalSpeed   = 60
+	// The nodes of a simulation share this machine's processors. Where many are asked at once, each gets its turn later, and a read with a
+	// limit of ten seconds, of theirs, must not run into it: the more there are, the slower their time goes.
+	rehearsalSpeed = 60
+	rehearsalNodes = 3 // for which that is not too fast
 	// rehearsals is the folder, in that for state, in which their runs are kept, so that status, runs and resume see nothing of them.
 	rehearsals = "rehearsals"
 )
@@ -66,7 +69,7 @@ rehearsals are kept apart from those of your clusters. What a simulation cannot 
 	f.StringArrayVar(&o.run.site.args, "arg", nil, "tell the runbook something: `NAME=VALUE`, an argument that it declares; may be given more than once")
 	f.StringArrayVar(&o.faults, "fault", nil, "let something go wrong: `KIND:HOST[:VALUE][:WHEN]`; may be given more than once")
 	f.Uint64Var(&o.seed, "seed", 1, "the same seed makes the same ids and decides alike about faults that have a chance")
-	f.Float64Var(&o.speed, "speed", rehearsalSpeed, "how many times faster than real time the rehearsal goes")
+	f.Float64Var(&o.speed, "speed", 0, "how many times faster than real time the rehearsal goes (default 60, with more than three nodes 180 divided by their number)")
 	f.StringSliceVar(&o.updates, "updates", nil, "`WHAT` the repositories have besides: release, kernel and so on, see lab updates add")
 	f.StringVar(&o.report, "report", "", "write the report of the run to this `FILE`: .html, .md or .json")
 	return cmd
@@ -85,13 +88,21 @@ func (o *rehearseOptions) arguments(args []string) error {
 	if o.run.runbook == "" {
 		o.run.runbook = rehearsedRunbook
 	}
-	if o.speed <= 0 {
+	if o.speed < 0 {
 		return invalid("--speed is %g: more than 0 is needed", o.speed)
 	}
 	if o.file != "" && strings.Contains(strings.Join(places, " "), "@") {
 		return invalid("--snapshot and USER@HOST both name a cluster: take one")
 	}
 	return o.source.arguments(places)
+}
+
+// speedFor is the speed that was asked for, or one that suits a number of nodes.
+func (o *rehearseOptions) speedFor(nodes int) float64 {
+	if o.speed > 0 {
+		return o.speed
+	}
+	return rehearsalSpeed * min(1, rehearsalNodes/float64(nodes))
 }
 
 func runRehearse(ctx context.Context, a *app, o rehearseOptions) (err error) {
@@ -134,7 +145,7 @@ func runRehearse(ctx context.Context, a *app, o rehearseOptions) (err error) {
 	if err := sameNodes(s, doc); err != nil {
 		return err
 	}
-	c, err := copyOf(s, doc.Site, o.speed, o.seed)
+	c, err := copyOf(s, doc.Site, o.speedFor(len(s.Nodes)), o.seed)
 	if err != nil {
 		return err
 	}
