@@ -95,3 +95,18 @@ func BenchmarkThousandGates(b *testing.B) {
 		all.Wait()
 	}
 }
+
+// A fresh interpreter with everything that a gate of a site with three hosts has.
+func BenchmarkStartWithAPI(b *testing.B) {
+	env, _ := world()
+	api := lua.Declare(env)
+	script := compile(b, lua.New(nil), "x.lua", `return true`)
+	b.ReportAllocs()
+	before := busy(b)
+	for b.Loop() {
+		if _, err := script.Run(b.Context(), lua.Call{API: api}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(busy(b)-before)/float64(b.N), "cpu-ns/round")
+}

@@ -39,17 +39,27 @@ func planGate(ctx context.Context, t module.Target, a gateArgs) ([]module.Change
 	if err != nil {
 		return nil, err
 	}
+	g := newQuestion(t, a, script)
 	if len(t.Planned()) > 0 {
-		return []module.Change{{
-			ID: t.Host().Name + "/gate", Host: t.Host().Name, Action: module.Run, Summary: "ask the gate " + a.name(), Imperative: true,
-			Predicted: "earlier tasks are going to change what it looks at", Apply: func(context.Context, module.Target) error { return nil },
-		}}, nil
+		return g.later("earlier tasks are going to change what it looks at"), nil
 	}
-	g := &gate{args: a, script: script, host: t.Host().Name}
-	if t.Run() == "" {
-		return nil, g.closed(g.ask(ctx, t))
+	if t.Run() != "" {
+		return nil, g.wait(ctx, t)
 	}
-	return nil, g.wait(ctx, t)
+	v, err := g.ask(ctx, t)
+	if err == nil && v.Outcome == lua.Retry {
+		t.Warn(g.host, fmt.Sprintf("the gate %s is closed for now: %s; the run will wait for it up to %s", a.name(), v.Reading, a.Within))
+		return g.later("it is closed for now"), nil
+	}
+	return nil, g.closed(v, err)
+}
+
+// later stands in a plan for a question that only the run can have answered.
+func (g *question) later(why string) []module.Change {
+	return []module.Change{{
+		ID: g.host + "/gate", Host: g.host, Action: module.Run, Summary: "ask the gate " + g.args.name(), Imperative: true, Predicted: why,
+		Apply: g.wait,
+	}}
 }
 
 func (a gateArgs) name() string { return filepath.Base(string(a.Script)) }
@@ -77,33 +87,39 @@ func (a gateArgs) modules() string {
 	return filepath.Join(dir, "lua")
 }
 
-// gate is one task's question about one host.
-type gate struct {
-	args   gateArgs
-	script *lua.Script
-	host   string
+// question is what one task asks about one host.
+type question struct {
+	args    gateArgs
+	script  *lua.Script
+	host    string
+	api     *lua.API
+	globals map[string]lua.Value
+}
+
+func newQuestion(t module.Target, a gateArgs, script *lua.Script) *question {
+	env := environment(t, a.Secrets)
+	arguments := map[string]lua.Value{}
+	for name, text := range a.Args {
+		arguments[name] = text
+	}
+	g := &question{args: a, script: script, host: t.Host().Name, api: lua.Declare(env), globals: map[string]lua.Value{"args": arguments}}
+	for _, h := range env.Hosts {
+		if h.Name() == g.host {
+			g.globals["self"] = lua.HostValue(h)
+		}
+	}
+	return g
 }
 
 // errNoVerdict closes a gate whose script forgot to say something.
 var errNoVerdict = errors.New("the script ended without pass, retry or fail")
 
 // ask runs the script once. A verdict of fail is no error.
-func (g *gate) ask(ctx context.Context, t module.Target) (*lua.Verdict, error) {
-	arguments := map[string]lua.Value{}
-	for name, text := range g.args.Args {
-		arguments[name] = text
-	}
-	env := environment(t, g.args.Secrets)
-	globals := map[string]lua.Value{"args": arguments}
-	for _, h := range env.Hosts {
-		if h.Name() == g.host {
-			globals["self"] = lua.HostValue(h)
-		}
-	}
+func (g *question) ask(ctx context.Context, t module.Target) (*lua.Verdict, error) {
 	seed := fnv.New64a()
 	_, _ = seed.Write([]byte(t.Run()))
 	result, err := g.script.Run(ctx, lua.Call{
-		Limits: lua.Limits{Time: g.args.Limit}, Seed: seed.Sum64(), API: lua.Declare(env), Globals: globals,
+		Limits: lua.Limits{Time: g.args.Limit}, Seed: seed.Sum64(), API: g.api, Globals: g.globals,
 		Print: func(line string) { t.Log(g.host, line) },
 	})
 	if err == nil && result.Verdict == nil {
@@ -118,7 +134,7 @@ func (g *gate) ask(ctx context.Context, t module.Target) (*lua.Verdict, error) {
 }
 
 // closed is the refusal of a gate that did not say pass; nil if it did.
-func (g *gate) closed(v *lua.Verdict, err error) error {
+func (g *question) closed(v *lua.Verdict, err error) error {
 	r := &module.Refusal{
 		Host: g.host, Gate: "the gate " + g.args.name(), Want: "that the script says pass", Look: "read " + string(g.args.Script),
 		Override: "leave the task out with `when`, or change the script",
@@ -144,7 +160,7 @@ const (
 )
 
 // wait asks until the gate is open, says fail, or the time is over.
-func (g *gate) wait(ctx context.Context, t module.Target) error {
+func (g *question) wait(ctx context.Context, t module.Target) error {
 	pause, waited := firstPause, time.Duration(0)
 	for {
 		began := time.Now()

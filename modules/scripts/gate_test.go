@@ -72,17 +72,16 @@ func TestASecretOfTheTaskReachesTheHostAndNothingElse(t *testing.T) {
 func TestEverythingElseClosesAGate(t *testing.T) {
 	for src, want := range map[string]string{
 		`fail("5 is too much")`: "saw: fail: 5 is too much",
-		`retry("not yet")`:      "saw: retry: not yet",
 		`print("hm")`:           "saw: the script ended without pass, retry or fail",
 		`return true`:           "saw: the script ended without pass, retry or fail",
 		"\nerror('broken')":     "g.lua:2: broken",
-		`while true do end`:     "g.lua:1: the script made more than the 100000000 steps that it may",
-		`self:run("reboot")`:    "reboot may change the host, and this script may only look",
-		`self:write("/x", "y")`: "put /x may change the host",
-		`pass(secret("none"))`:  `the task gives the script no secret "none"`,
-		`http.get("http://x")`:  "scripts may not make requests here",
-		`cluster()`:             "the run is for no cluster",
-		`require("none")`:       "there is no ",
+		`local s = "x" while true do s = s .. s end`: "g.lua:1: the script asked for more than the 128 MiB of memory that it may",
+		`self:run("reboot")`:                         "reboot may change the host, and this script may only look",
+		`self:write("/x", "y")`:                      "put /x may change the host",
+		`pass(secret("none"))`:                       `the task gives the script no secret "none"`,
+		`http.get("http://x")`:                       "scripts may not make requests here",
+		`cluster()`:                                  "the run is for no cluster",
+		`require("none")`:                            "there is no ",
 	} {
 		pve1 := target(t)
 		changes, err := ask(t, pve1, src, "")
@@ -114,6 +113,16 @@ func TestARunAsksAgainUntilTheTimeIsOver(t *testing.T) {
 	_, err = ask(t, pve1, `fail("never")`, "")
 	require.ErrorContains(t, err, "never")
 	require.Zero(t, pve1.Elapsed(), "fail is not asked again")
+}
+
+func TestAPlanTellsOfAGateThatIsClosedForNow(t *testing.T) {
+	pve1 := target(t)
+	changes, err := ask(t, pve1, `retry("not yet")`, "")
+	require.NoError(t, err)
+	require.Len(t, changes, 1, "the run is to wait for it")
+	require.Equal(t, "it is closed for now", changes[0].Predicted)
+	require.Equal(t, []string{"pve1: the gate g.lua is closed for now: not yet; the run will wait for it up to 5m0s"}, pve1.Warnings())
+	require.ErrorContains(t, changes[0].Apply(t.Context(), pve1), "saw: retry: not yet")
 }
 
 func TestAPlanLeavesAGateOpenThatLooksAtWhatWillChange(t *testing.T) {
