@@ -199,7 +199,8 @@ func TestHostCallsOfAParallelOverlap(t *testing.T) {
 		local seen = {}
 		local names = parallel(hosts(), function(h)
 			local name = h:run("hostname").stdout
-			seen[#seen + 1] = pcall(function() return h:read("/etc/hostname") end)
+			local read = pcall(function() return h:read("/etc/hostname") end)
+			seen[#seen + 1] = read
 			return name
 		end)
 		return table.concat(names, " "), #seen`)

@@ -40,7 +40,7 @@ func control(env Environment) []Func {
 			},
 		},
 		{
-			Name: "parallel", Doc: "Calls a function for every item of a list, several at once, and waits for all. Lua runs one at a time; what overlaps is the waiting for hosts. " +
+			Name: "parallel", Doc: "Calls a function for every item of a list, several at once, and waits for all. Lua runs one at a time; what overlaps is the waiting for hosts, so a variable that the functions share may be another after a host call than before it. " +
 				"After an error no further call begins.",
 			Params: []Param{
 				{Name: "items", Type: typeList, Doc: "what to do it for, such as hosts()"},
