@@ -9,7 +9,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "run only the mix of this seed")
-	mixesFlag = flag.Int("mixes", 40, "how many mixes of faults are run; each takes some seconds of one processor")
+	mixesFlag = flag.Int("mixes", 32, "how many mixes of faults are run; each takes some seconds of one processor")
 	firstFlag = flag.Uint64("first", 1, "the seed of the first mix")
 )
 
