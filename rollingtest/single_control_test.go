@@ -95,12 +95,12 @@ var controlFaults = []single{
 	{
 		name: "a node's clock jumps ahead", shape: three(),
 		what: when(isOut("pve1"), func(m *mix) { m.fault(lab.Fault{Kind: "skew", Target: "pve1", Value: "11m"}) }),
-		code: partly, says: []string{"it is 11m0s off", "chronyc tracking", "pxrun resume"}, stands: upgradedOut, knows: emptiedKnown,
+		code: partly, says: []string{"11m0s off", "chronyc tracking", "pxrun resume"}, stands: upgradedOut, knows: emptiedKnown,
 	},
 	{
 		name: "a node's clock jumps back", shape: three(),
 		what: when(isOut("pve1"), func(m *mix) { m.fault(lab.Fault{Kind: "skew", Target: "pve1", Value: "-11m"}) }),
-		code: partly, says: []string{"it is 11m0s off", "chronyc tracking", "pxrun resume"}, stands: upgradedOut, knows: emptiedKnown,
+		code: partly, says: []string{"11m0s off", "chronyc tracking", "pxrun resume"}, stands: upgradedOut, knows: emptiedKnown,
 	},
 	{
 		name: "the clock of pxrun's machine jumps ahead", shape: three(),
