@@ -132,11 +132,12 @@ func parallel(s *session, l *lua.LState, args []Value) int {
 }
 
 // each calls f for 0 to n-1 on up to limit goroutines, each with an interpreter's thread of its own. All of them run Lua
-// one at a time: who holds the turn. It returns the first error, and begins nothing after it.
+// one at a time: who holds the turn. After an error nothing more is begun. Of several errors it returns that of the first
+// item, whichever came first.
 func (s *session) each(l *lua.LState, n, limit int, f func(thread *lua.LState, i int) error) error {
 	var workers sync.WaitGroup
 	var failed error
-	next := 0
+	next, first := 0, n
 	for range min(limit, n) {
 		thread, cancel := l.NewThread()
 		cancel()
@@ -147,8 +148,8 @@ func (s *session) each(l *lua.LState, n, limit int, f func(thread *lua.LState, i
 			for next < n && failed == nil && s.meter.over == nil {
 				i := next
 				next++
-				if err := f(thread, i); err != nil && failed == nil {
-					failed = err
+				if err := f(thread, i); err != nil && i < first {
+					failed, first = err, i
 				}
 			}
 		})
