@@ -20,6 +20,7 @@ build: ## build the binary ./pxrun
 test: ## run all tests, with the race detector where there is a C compiler
 	$(GO) test $(RACE) -parallel 4 -timeout 12m $(TESTFLAGS) ./...
 	$(if $(RACE),$(GO) test -timeout 12m $(TESTFLAGS) ./rollingtest)
+	$(if $(RACE),$(GO) test -timeout 12m $(TESTFLAGS) -run 'TwoRoundTrips/3_nodes|AtADistance' ./cli)
 
 race: test ## the same as test: the race detector is always on
 

@@ -59,7 +59,13 @@ func TestScripts(t *testing.T) {
 func endLabs(state string) {
 	dirs, _ := filepath.Glob(filepath.Join(state, "lab", "*"))
 	for _, dir := range dirs {
-		if access, err := lab.LoadAccess(dir); err == nil && access.PID != os.Getpid() {
+		access, err := lab.LoadAccess(dir)
+		if err != nil || access.PID == os.Getpid() {
+			continue
+		}
+		// The number of a lab that was killed may be that of another process by now.
+		command, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(access.PID), "cmdline"))
+		if strings.Contains(string(command), "\x00lab\x00up\x00") {
 			_ = syscall.Kill(access.PID, syscall.SIGTERM)
 		}
 	}
